@@ -1,0 +1,23 @@
+"""Fluctuation-dissipation relations for stochastic gradient descent, in Keras.
+
+Reference implementation of [Yaida, 2019](https://arxiv.org/abs/1810.00004).
+"""
+
+from keras_fdr._version import __version__
+from keras_fdr.callback import FDRCallback
+from keras_fdr.cuts import Cut
+from keras_fdr.observables import FDRObservables
+from keras_fdr.optimizer import FDRSGD
+from keras_fdr.record import Record
+from keras_fdr.stationarity import ThresholdRule, Verdict
+
+__all__ = [
+    "FDRSGD",
+    "Cut",
+    "FDRCallback",
+    "FDRObservables",
+    "Record",
+    "ThresholdRule",
+    "Verdict",
+    "__version__",
+]

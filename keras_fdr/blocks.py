@@ -1,0 +1,64 @@
+"""A record of fixed size: sums of rows over blocks that double in length."""
+
+import keras
+import tensorflow as tf
+
+
+class BlockSums(keras.layers.Layer):
+    """Sums of equally long rows over consecutive blocks of steps.
+
+    Row `t` is added to block `(t - 1) // block_length`. When all `capacity`
+    blocks are full, neighbours are added and `block_length` doubles, so any
+    number of steps fits into the same memory, no row is lost, and every block
+    but the newest is complete. Sums are kept in float64: float32 sums of 20,000
+    rows were off by up to 2e-4.
+
+    Args:
+        capacity: even integer, at least 2. The number of blocks.
+        width: integer. The length of a row.
+    """
+
+    def __init__(self, capacity, width, **kwargs):
+        super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
+        self.capacity = capacity
+        self.width = width
+
+    def build(self, row_shape=None):
+        """Creates the variables; the shape is known, so it is not needed."""
+        del row_shape
+        once = {"trainable": False, "aggregation": "only_first_replica"}
+        self.sums = self.add_weight(
+            shape=(self.capacity, self.width), initializer="zeros", name="sums", **once
+        )
+        self.steps = self.add_weight(
+            shape=(), initializer="zeros", dtype="int64", name="steps", **once
+        )
+        self.block_length = self.add_weight(
+            shape=(), initializer="ones", dtype="int64", name="block_length", **once
+        )
+
+    def is_full(self):
+        """Scalar bool tensor: no row can be added before `merge`."""
+        limit = self.capacity * tf.convert_to_tensor(self.block_length)
+        return tf.equal(self.steps, limit)
+
+    def merge(self):
+        """Adds neighbouring blocks and doubles their length."""
+        half = self.capacity // 2
+        pairs = tf.reshape(self.sums, (half, 2, self.width))
+        merged = tf.reduce_sum(pairs, axis=1)
+        self.sums.assign(tf.pad(merged, [[0, self.capacity - half], [0, 0]]))
+        self.block_length.assign(2 * self.block_length)
+
+    def clear(self):
+        """Sets t = 0."""
+        self.sums.assign(tf.zeros_like(self.sums))
+        self.steps.assign(0)
+        self.block_length.assign(1)
+
+    def call(self, row):
+        """Adds one row, a float64 tensor of shape `(width,)`; not when full."""
+        block = tf.convert_to_tensor(self.steps) // self.block_length
+        self.sums.value.scatter_add(tf.IndexedSlices(row[None], block[None]))
+        self.steps.assign_add(1)
+        return row

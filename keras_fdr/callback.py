@@ -1,0 +1,237 @@
+"""The adaptive learning-rate schedule of the paper, as a Keras callback."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+
+from keras_fdr import _compat
+from keras_fdr.cuts import Cut
+from keras_fdr.optimizer import FDRSGD
+from keras_fdr.record import Record
+from keras_fdr.stationarity import ThresholdRule, Verdict
+
+_DEFAULT_THRESHOLD = 0.01
+
+
+class FDRCallback(keras.callbacks.Callback):
+    """Cuts the learning rate when it has done its work.
+
+    At the end of each epoch (section 3.3 of the paper): if the rule finds the run
+    stationary, then η ← (1−Y) η and t ← 0. The default rule is the paper's,
+    |Ō_L/Ō_R − 1| < X, on half-running averages of FDR1's two sides.
+
+    The epoch's logs get `learning_rate` (the η of this epoch),
+    `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R), `fdr_ratio` and
+    `fdr_stationary` (1.0 or 0.0). List this callback before those that write logs
+    or checkpoints. All that a decision rests on is kept in the optimizer.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer=FDRSGD(learning_rate=0.05, l2=0.01), loss="mse")
+    >>> x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")
+    >>> callback = FDRCallback()
+    >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[callback])
+    >>> len(history.history["fdr_ratio"])
+    3
+    >>> callback.cuts
+    []
+
+    Args:
+        threshold: Float above 0, X of the paper's rule. Defaults to `0.01`.
+        decay: Float in (0, 1), Y; `None` only measures and never cuts.
+            Defaults to `0.1`.
+        rule: A function `Record -> Verdict` instead of the paper's rule with
+            `threshold`. Defaults to `None`.
+        min_learning_rate: Float, at least 0: no cut goes below it.
+            Defaults to `0.0`.
+        stop_at_minimum: Boolean, whether training stops when the run is
+            stationary at `min_learning_rate`. Defaults to `False`.
+        reset_velocities_on_cut: Boolean, whether a cut sets the velocities to 0,
+            as the paper's sequential runs do. Defaults to `False`.
+        verbose: Integer; above 0 each cut is printed with its reason.
+            Defaults to `0`.
+
+    Attributes:
+        record: The `Record` of the newest epoch's end, before any cut.
+        verdict: The `Verdict` on it.
+
+    Raises:
+        ValueError: If an argument is outside its range; when training begins, if
+            the model's optimizer is no `FDRSGD`, or follows a schedule of its own
+            that cuts would fight.
+
+    Reference:
+        [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.3.
+    """
+
+    def __init__(
+        self,
+        threshold=_DEFAULT_THRESHOLD,
+        decay=0.1,
+        rule=None,
+        min_learning_rate=0.0,
+        stop_at_minimum=False,
+        reset_velocities_on_cut=False,
+        verbose=0,
+    ):
+        super().__init__()
+        if decay is not None and not 0 < decay < 1:
+            raise ValueError(
+                "`decay` must be in (0, 1), or None to measure without cutting. "
+                f"Received: decay={decay}"
+            )
+        if not 0 <= min_learning_rate < math.inf:
+            raise ValueError(
+                "`min_learning_rate` must be at least 0. "
+                f"Received: min_learning_rate={min_learning_rate}"
+            )
+        if stop_at_minimum and not (decay and min_learning_rate):
+            raise ValueError(
+                "`stop_at_minimum` needs a `decay` and a `min_learning_rate` above 0, "
+                "else the minimum is never reached. Received: "
+                f"decay={decay}, min_learning_rate={min_learning_rate}"
+            )
+        if rule is not None and threshold != _DEFAULT_THRESHOLD:
+            raise ValueError(
+                "`threshold` belongs to the default rule: pass it to `rule` instead. "
+                f"Received: threshold={threshold}, rule={rule}"
+            )
+        if rule is not None and not callable(rule):
+            raise TypeError(
+                f"`rule` must be a function `Record -> Verdict`. Received: rule={rule}"
+            )
+        self.rule = rule or ThresholdRule(threshold)
+        self.decay = decay
+        self.min_learning_rate = min_learning_rate
+        self.stop_at_minimum = stop_at_minimum
+        self.reset_velocities_on_cut = reset_velocities_on_cut
+        self.verbose = verbose
+        self.record: Record | None = None
+        self.verdict: Verdict | None = None
+        self._said = set()
+
+    @property
+    def cuts(self):
+        """List of `Cut`, oldest first: epoch, both learning rates, ratio."""
+        return self._optimizer().cut_table.read() if self.model else []
+
+    def on_train_begin(self, logs=None):
+        """Checks what can be checked before any weight changes."""
+        del logs
+        optimizer = self._optimizer()
+        schedule = _compat.learning_rate_schedule(optimizer)
+        if self.decay and schedule is not None:
+            raise ValueError(
+                "A learning rate that follows a schedule cannot also be cut: two "
+                "schedulers would fight. Give the optimizer a float, or pass "
+                "`decay=None` to measure only. Received: "
+                f"learning_rate={schedule}"
+            )
+        if optimizer is not self.model.optimizer:
+            _compat.pass_loss_through(self.model.optimizer)
+        regularised = any(
+            getattr(w, "regularizer", None) for w in self.model.trainable_weights
+        )
+        if not (optimizer.l2 or regularised):
+            self._warn_once(
+                "The loss has no L2 term (`FDRSGD(l2=...)`, or a regulariser in the "
+                "layers): the weights may drift for ever, and a stationary state need "
+                "not exist (section 2.3.4 of the paper)."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Notices weights that were changed since the record was left."""
+        # State is read no earlier than here: `BackupAndRestore` restores it
+        # after `on_train_begin`.
+        del epoch, logs
+        optimizer = self._optimizer()
+        observables = optimizer.observables
+        if observables.built and not observables.is_sealed(optimizer.weights):
+            observables.reset()
+            warnings.warn(
+                "The weights were changed from outside since the last epoch (by "
+                "another callback, `set_weights`, `load_weights`, or the average that "
+                "`use_ema` puts in their place when training ends): the record "
+                "restarts at t = 0.",
+                stacklevel=2,
+            )
+        self._restarts = observables.restart_count()
+        self._record_learning_rate = observables.record().learning_rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Evaluates the rule, cuts if it says so, and fills the logs."""
+        optimizer = self._optimizer()
+        observables = optimizer.observables
+        self.record = record = observables.record()
+        self.verdict = verdict = self.rule(record)
+        self._warn_of_breaks(observables, record, verdict)
+        learning_rate = _number(optimizer.learning_rate)
+        if logs is not None:
+            average = record.half_running_average
+            logs["learning_rate"] = learning_rate
+            logs["fdr_dissipation"] = average("dissipation")
+            logs["fdr_fluctuation"] = average("fluctuation")
+            logs["fdr_ratio"] = verdict.ratio
+            logs["fdr_stationary"] = float(verdict.stationary)
+        if verdict.stationary and self.decay:
+            self._cut(epoch, optimizer, learning_rate, verdict)
+        observables.seal(optimizer.weights)
+
+    def _optimizer(self):
+        optimizer = self.model.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if not isinstance(inner, FDRSGD):
+            raise ValueError(
+                "`FDRCallback` needs an optimizer that measures its steps: compile "
+                "the model with `keras_fdr.FDRSGD`. "
+                f"Received: optimizer={type(inner).__name__}"
+            )
+        return inner
+
+    def _cut(self, epoch, optimizer, old, verdict):
+        new = max((1 - self.decay) * old, self.min_learning_rate)
+        if np.float32(new) >= np.float32(old):
+            if self.stop_at_minimum:
+                self.model.stop_training = True
+                self._print(f"Epoch {epoch + 1}: stationary at the minimum: stopping.")
+            return
+        optimizer.learning_rate = new
+        optimizer.observables.reset()
+        if self.reset_velocities_on_cut:
+            optimizer.reset_velocities()
+        optimizer.cut_table.append(Cut(epoch, old, new, verdict.ratio))
+        self._print(
+            f"Epoch {epoch + 1}: learning rate cut from {old:.4g} to {new:.4g}. "
+            f"{verdict.reason}"
+        )
+
+    def _print(self, message):
+        if self.verbose:
+            print(f"\n{message}")
+
+    def _warn_of_breaks(self, observables, record, verdict):
+        changed = observables.restart_count() > self._restarts
+        if changed and self.decay:
+            warnings.warn(
+                "The learning rate was changed inside a record by someone else than "
+                f"`FDRCallback` (from {self._record_learning_rate:.6g} to "
+                f"{record.learning_rate:.6g}): the record restarted at t = 0. "
+                "Pass `decay=None` to leave the schedule to the other.",
+                stacklevel=3,
+            )
+        if record.first_nonfinite("dissipation", "fluctuation"):
+            self._warn_once(verdict.reason)
+
+    def _warn_once(self, message):
+        if message not in self._said:
+            self._said.add(message)
+            warnings.warn(message, stacklevel=3)
+
+
+def _number(value):
+    # `float` of a variable fails under a distribution strategy.
+    return float(value.numpy() if hasattr(value, "numpy") else value)

@@ -1,0 +1,72 @@
+"""The cuts of the learning rate, in a table of fixed size."""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut of the learning rate by `FDRCallback`.
+
+    Args:
+        epoch: Integer, the epoch at whose end the cut was made, counted from 0.
+        old_learning_rate: Float, η before the cut.
+        new_learning_rate: Float, η after it.
+        ratio: Float, Ō_L/Ō_R at the cut.
+    """
+
+    epoch: int
+    old_learning_rate: float
+    new_learning_rate: float
+    ratio: float
+
+    @property
+    def reason(self) -> str:
+        """What was found, in words."""
+        return (
+            f"Epoch {self.epoch + 1}: dissipation over fluctuation came to "
+            f"{self.ratio:.4f}, so the learning rate was cut from "
+            f"{self.old_learning_rate:.4g} to {self.new_learning_rate:.4g}."
+        )
+
+
+class CutTable(keras.layers.Layer):
+    """The newest cuts, in variables that every checkpoint of the model carries.
+
+    Args:
+        size: Integer, the number of cuts kept: the newest ones.
+    """
+
+    def __init__(self, size=1024, **kwargs):
+        super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
+        self.size = size
+
+    def build(self, input_shape=None):
+        """Creates the variables; they do not depend on any input."""
+        del input_shape
+        once = {"trainable": False, "aggregation": "only_first_replica"}
+        self.table = self.add_weight(
+            shape=(self.size, 4), initializer="zeros", name="cuts", **once
+        )
+        self.count = self.add_weight(
+            shape=(), initializer="zeros", dtype="int64", name="count", **once
+        )
+
+    def append(self, cut):
+        """Adds a `Cut`; the oldest goes when the table is full."""
+        row = [cut.epoch, cut.old_learning_rate, cut.new_learning_rate, cut.ratio]
+        table = tf.tensor_scatter_nd_update(
+            self.table, [[int(self.count.numpy()) % self.size]], [row]
+        )
+        self.table.assign(table)
+        self.count.assign_add(1)
+
+    def read(self):
+        """The cuts, oldest first, as a list of `Cut`."""
+        if not self.built:
+            return []
+        count, table = int(self.count.numpy()), self.table.numpy()
+        rows = (table[i % self.size] for i in range(max(0, count - self.size), count))
+        return [Cut(int(epoch), *map(float, rest)) for epoch, *rest in rows]

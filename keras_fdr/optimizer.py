@@ -1,0 +1,256 @@
+"""Stochastic gradient descent in the form of the paper."""
+
+import keras
+import tensorflow as tf
+
+from keras_fdr._compat import EffectiveGradientOptimizer
+from keras_fdr.cuts import CutTable
+from keras_fdr.observables import FDRObservables
+
+
+@keras.saving.register_keras_serializable(package="keras_fdr")
+class FDRSGD(EffectiveGradientOptimizer):
+    """SGD with momentum and dampening that measures itself.
+
+    The update, eqs. (10) and (11):
+
+        v(t+1) = μ v(t) − (1−ν) ∇f^B[θ(t)]
+        θ(t+1) = θ(t) + η v(t+1)
+
+    The velocity is free of the learning rate, unlike the slot of
+    `keras.optimizers.SGD`, which stores η v and so keeps the old scale when η
+    changes. At constant η and ν = 0 both follow the same path.
+
+    ∇f^B is the gradient that the update really uses: with the L2 term, averaged
+    over accumulated batches, unscaled, clipped. Every step is measured with it by
+    `observables`, inside the compiled train step.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> optimizer = FDRSGD(learning_rate=0.05, momentum=0.9, l2=0.01)
+    >>> model.compile(optimizer=optimizer, loss="mse")
+    >>> x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")
+    >>> history = model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    >>> optimizer.observables.record().steps
+    4
+    >>> [tuple(velocity.shape) for velocity in optimizer.velocities]
+    [(3, 1), (1,)]
+
+    Args:
+        learning_rate: Float, a `keras.optimizers.schedules.LearningRateSchedule`
+            or a callable without arguments: η. Defaults to `0.01`.
+        momentum: Float in [0, 1): μ. At 0 no velocity is stored.
+            Defaults to `0.0`.
+        dampening: Float in [0, 1): ν. Defaults to `0.0`.
+        l2: Float, at least 0: λ of the term ½λ|θ|², added to the loss and to the
+            gradient of every weight. A regulariser in the layers does the same
+            for the weights that have one. Defaults to `0.0`.
+        observables: The `FDRObservables` that measures the steps. Defaults to
+            one with default arguments.
+        **kwargs: Arguments of every Keras optimizer: `clipnorm`, `clipvalue`,
+            `global_clipnorm`, `gradient_accumulation_steps`,
+            `loss_scale_factor`, `use_ema`, `ema_momentum`, `name`.
+
+    Raises:
+        ValueError: If an argument is outside its range, or asks for an update to
+            which the relations do not apply (`weight_decay`, `nesterov`,
+            `ema_overwrite_frequency`).
+
+    Reference:
+        [Yaida, 2019](https://arxiv.org/abs/1810.00004)
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        dampening=0.0,
+        l2=0.0,
+        observables=None,
+        **kwargs,
+    ):
+        for name, value in (("momentum", momentum), ("dampening", dampening)):
+            if not 0 <= value < 1:
+                raise ValueError(
+                    f"`{name}` must be in [0, 1). Received: {name}={value}"
+                )
+        if not 0 <= l2 < float("inf"):
+            raise ValueError(f"`l2` must be at least 0. Received: l2={l2}")
+        if not (observables is None or isinstance(observables, FDRObservables)):
+            raise TypeError(
+                "`observables` must be an `FDRObservables`. "
+                f"Received: observables={observables}"
+            )
+        kwargs = _refuse_other_dynamics(kwargs)
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self._momentum = float(momentum)
+        self._dampening = float(dampening)
+        self._l2 = float(l2)
+        self._slots = []
+        self.observables = observables or FDRObservables(name="observables")
+        self.cut_table = CutTable(name="cut_table")
+
+    # Compiled into the train step, where a later change would go unnoticed:
+    # hence without setters.
+
+    @property
+    def momentum(self):
+        """Float, μ."""
+        return self._momentum
+
+    @property
+    def dampening(self):
+        """Float, ν."""
+        return self._dampening
+
+    @property
+    def l2(self):
+        """Float, λ of ½λ|θ|²."""
+        return self._l2
+
+    @property
+    def velocities(self):
+        """List of `keras.Variable`: v(t) of each weight; empty where μ = 0."""
+        return [slot for slot in self._slots if slot is not None]
+
+    def reset_velocities(self):
+        """Sets every velocity to 0 and t = 0, as the paper does between runs."""
+        for velocity in self.velocities:
+            velocity.assign(keras.ops.zeros_like(velocity))
+        self.observables.reset()
+
+    def build(self, variables):
+        """Creates velocities and record; called by Keras before the first step.
+
+        Args:
+            variables: List of trainable `keras.Variable`.
+
+        Raises:
+            ValueError: If the relations cannot hold for one of the variables, or
+                under the current distribution strategy.
+        """
+        if self.built:
+            return
+        _check_weights(variables)
+        super().build(variables)
+        if self.momentum:
+            self._slots = self.add_optimizer_variables(variables, "velocity")
+        with keras.name_scope(self.name):
+            self.observables.build([v.shape for v in variables])
+            self.observables.built = True
+            self.cut_table.build()
+            self.cut_table.built = True
+
+    def update(self, gradients, loss):
+        """One step of eqs. (10) and (11), measured before the weights change."""
+        theta = [tf.convert_to_tensor(w.value) for w in self.weights]
+        if self.l2:
+            gradients, loss = self._add_l2(theta, gradients, loss)
+        gradients = self.clip(gradients)
+        learning_rate = tf.convert_to_tensor(self.learning_rate)
+        self.observables(
+            theta,
+            gradients,
+            [None if v is None else tf.convert_to_tensor(v.value) for v in self._slots],
+            learning_rate=learning_rate,
+            momentum=self.momentum,
+            dampening=self.dampening,
+            loss=loss,
+        )
+        for i, gradient in enumerate(gradients):
+            if gradient is not None:
+                self._move(i, gradient, learning_rate)
+
+    def _add_l2(self, theta, gradients, loss):
+        """The gradients and the loss with the term ½λ|θ|²."""
+        pairs = list(zip(gradients, theta, strict=True))
+        if loss is not None:
+            halves = tf.stack([tf.nn.l2_loss(w) for g, w in pairs if g is not None])
+            l2_term = self.l2 * tf.reduce_sum(tf.cast(halves, "float64"))
+            loss = tf.cast(loss, "float64") + l2_term
+        return [None if g is None else g + self.l2 * w for g, w in pairs], loss
+
+    def _move(self, i, gradient, learning_rate):
+        theta = self.weights[i].value
+        eta = tf.cast(learning_rate, theta.dtype)
+        mu, nu = self.momentum, self.dampening
+        if not self._slots:
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=theta.handle, alpha=(1 - nu) * eta, delta=gradient
+            )
+        else:
+            # accum ← momentum·accum + grad, var ← var − lr·accum: with −η for the
+            # rate the slot is v(t+1) itself, eq. (10), and eq. (11) follows.
+            tf.raw_ops.ResourceApplyMomentum(
+                var=theta.handle,
+                accum=self._slots[i].value.handle,
+                lr=-eta,
+                grad=-(1 - nu) * gradient,
+                momentum=tf.cast(mu, theta.dtype),
+            )
+
+    def get_config(self):
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["weight_decay"], config["ema_overwrite_frequency"]
+        config.update(
+            momentum=self.momentum,
+            dampening=self.dampening,
+            l2=self.l2,
+            observables=keras.saving.serialize_keras_object(self.observables),
+        )
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer that `get_config` describes, without its state."""
+        config = dict(config)
+        if isinstance(config.get("observables"), dict):
+            config["observables"] = keras.saving.deserialize_keras_object(
+                config["observables"], custom_objects=custom_objects
+            )
+        return super().from_config(config, custom_objects=custom_objects)
+
+
+def _refuse_other_dynamics(kwargs):
+    """Refuses by name what moves the weights outside eqs. (10) and (11)."""
+    reasons = {
+        "weight_decay": "decoupled decay moves the weights outside the gradient, "
+        "where FDR1 does not see it; `l2` puts the decay into the loss",
+        "nesterov": "FDR1 has another right side for Nesterov's momentum; "
+        "use `momentum` without it",
+        "ema_overwrite_frequency": "overwriting the weights by their average during "
+        "training is no step of SGD, and FDR1 fails; `use_ema=True` without it works",
+    }
+    for name, reason in reasons.items():
+        value = kwargs.get(name)
+        if value:
+            raise ValueError(
+                f"`{name}` is not supported: {reason}. Received: {name}={value}"
+            )
+    return {name: value for name, value in kwargs.items() if name not in reasons}
+
+
+def _check_weights(variables):
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            "`FDRSGD` runs on one replica: the observables of several are not "
+            f"reduced yet. Received: a strategy with {replicas} replicas in sync"
+        )
+    for variable in variables:
+        name = getattr(variable, "path", variable.name)
+        if getattr(variable, "constraint", None) is not None:
+            raise ValueError(
+                "Weight constraints are not supported: they move the weights outside "
+                "the gradient, and FDR1 does not hold. "
+                f"Received: a constraint on {name!r}"
+            )
+        if variable.dtype not in ("float32", "float64"):
+            raise ValueError(
+                "Weights must be float32 or float64: in half precision the rounding "
+                "of the update outweighs the relations. Use a `mixed_` policy, which "
+                f"keeps the weights in float32. Received: {name!r} of {variable.dtype}"
+            )

@@ -1,0 +1,214 @@
+"""The record of a run in NumPy: half-running averages and series."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+ROW = (
+    "dissipation",
+    "fluctuation",
+    "velocity_gradient",
+    "gradient_norm_squared",
+    "loss",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What was measured since t was last 0, at one learning rate.
+
+    The half-running average of an observable, eq. (15), is
+
+        Ō(t) = 1/(t − t0) Σ_{t0 < t' ≤ t} O(t'),   t0 = ⌊t/2⌋.
+
+    The rows of `block_length` consecutive steps are summed into one block. While
+    `block_length` is 1, t0 is exact; afterwards it is the block boundary nearest
+    to ⌊t/2⌋, at most half a block away from it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> rows = np.arange(20.0).reshape(4, 5)
+    >>> record = Record(rows, steps=4)
+    >>> record.half_running_average("dissipation")
+    12.5
+    >>> steps, averages = record.series("dissipation")
+    >>> print(steps, averages)
+    [1 2 3 4] [ 0.   5.   7.5 12.5]
+
+    Args:
+        sums: Float array of shape `(blocks, 5)`: sums of the rows of each block,
+            in the order dissipation, fluctuation, velocity_gradient,
+            gradient_norm_squared, loss. The last block may be incomplete.
+        steps: Integer, t: the number of rows.
+        block_length: Integer, the steps in a complete block. Defaults to `1`.
+        learning_rate: Float, η, of the whole record. Defaults to NaN, unknown.
+    """
+
+    sums: np.ndarray
+    steps: int
+    block_length: int = 1
+    learning_rate: float = float("nan")
+
+    names = ROW
+
+    def __post_init__(self):
+        sums = np.asarray(self.sums, dtype=np.float64)
+        blocks = -(-self.steps // self.block_length)
+        if sums.shape != (blocks, len(ROW)):
+            raise ValueError(
+                f"`sums` must have one row of {len(ROW)} numbers for each block of "
+                f"`block_length` steps, hence shape {(blocks, len(ROW))}. Received: "
+                f"sums.shape={sums.shape}, steps={self.steps}, "
+                f"block_length={self.block_length}"
+            )
+        object.__setattr__(self, "sums", sums)
+
+    @classmethod
+    def empty(cls):
+        """A record of no steps."""
+        return cls(np.zeros((0, len(ROW))), steps=0)
+
+    @property
+    def window_start(self):
+        """t0: the averages are over the steps t0 < t' ≤ t."""
+        return int(self._window_blocks(self.steps)) * self.block_length
+
+    def half_running_average(self, name):
+        """Ō(t), eq. (15), at the newest step.
+
+        Args:
+            name: One of `Record.names`.
+
+        Returns:
+            Float; NaN for a record of no steps, or if a row in the window is NaN.
+        """
+        if self.steps == 0:
+            return float("nan")
+        window = self._column(name)[self.window_start // self.block_length :]
+        return float(window.sum() / (self.steps - self.window_start))
+
+    @property
+    def ratio(self):
+        """Ō_L/Ō_R: 1 in a stationary state (FDR1). NaN where Ō_R is 0."""
+        fluctuation = self.half_running_average("fluctuation")
+        if fluctuation == 0:
+            return float("nan")
+        return self.half_running_average("dissipation") / fluctuation
+
+    def series(self, name):
+        """The half-running average at the end of every block, ready to plot.
+
+        Args:
+            name: One of `Record.names`.
+
+        Returns:
+            `(steps, averages)`: integer array of t and float array of Ō(t), each
+            of shape `(blocks,)`.
+        """
+        steps = self._block_ends()
+        column = self._column(name)
+        first = self._window_blocks(steps).astype(int)
+        # Differences of running sums would spread a NaN over all later windows.
+        finite = np.isfinite(column)
+        total = np.concatenate([[0.0], np.cumsum(np.where(finite, column, 0.0))])
+        broken = np.concatenate([[0], np.cumsum(~finite)])
+        last = np.arange(1, len(steps) + 1)
+        window = total[last] - total[first]
+        averages = window / np.maximum(steps - first * self.block_length, 1)
+        averages[broken[last] > broken[first]] = np.nan
+        return steps, averages
+
+    def block_means(self, name):
+        """The mean over each block: single steps while `block_length` is 1.
+
+        Args:
+            name: One of `Record.names`.
+
+        Returns:
+            `(steps, means)`: integer array of the last step of each block and
+            float array of the block's mean, each of shape `(blocks,)`.
+        """
+        steps = self._block_ends()
+        return steps, self._column(name) / np.diff(steps, prepend=0)
+
+    def first_nonfinite(self, *names):
+        """The first block in the window with a NaN or infinite value.
+
+        Args:
+            *names: Some of `Record.names`.
+
+        Returns:
+            `(first, last)`, the steps of the block, or `None`.
+        """
+        start = self.window_start // self.block_length
+        columns = np.stack([self._column(name)[start:] for name in names])
+        bad = np.flatnonzero(~np.isfinite(columns).all(axis=0))
+        if len(bad) == 0:
+            return None
+        before = int(start + bad[0]) * self.block_length
+        return before + 1, min(before + self.block_length, self.steps)
+
+    def save(self, path):
+        """Writes the record as a NumPy `.npz` file.
+
+        A file of that name is replaced only when the new one is complete.
+
+        Args:
+            path: File name or path object, used as it is.
+        """
+        path = os.fspath(path)
+        partial = f"{path}.partial"
+        with open(partial, "wb") as file:
+            np.savez(
+                file,
+                sums=self.sums,
+                steps=self.steps,
+                block_length=self.block_length,
+                learning_rate=self.learning_rate,
+            )
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path):
+        """Reads a record that `save` wrote.
+
+        Args:
+            path: File name or path object.
+
+        Returns:
+            A `Record`.
+
+        Raises:
+            ValueError: If the file is not a complete record.
+        """
+        try:
+            with np.load(os.fspath(path), allow_pickle=False) as file:
+                return cls(
+                    sums=file["sums"],
+                    steps=int(file["steps"]),
+                    block_length=int(file["block_length"]),
+                    learning_rate=float(file["learning_rate"]),
+                )
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                "A record file must be one that `Record.save` wrote, whole. "
+                f"Received: {os.fspath(path)!r} ({error})"
+            ) from error
+
+    def _column(self, name):
+        if name not in ROW:
+            raise ValueError(
+                f"`name` must be one of {', '.join(ROW)}. Received: name={name!r}"
+            )
+        return self.sums[:, ROW.index(name)]
+
+    def _block_ends(self):
+        ends = np.arange(1, len(self.sums) + 1) * self.block_length
+        return np.minimum(ends, self.steps)
+
+    def _window_blocks(self, steps):
+        # The boundary nearest to ⌊t/2⌋; of two equally near ones the earlier.
+        return np.ceil((np.asarray(steps) // 2) / self.block_length - 0.5)
