@@ -3,6 +3,7 @@
 Reference implementation of [Yaida, 2019](https://arxiv.org/abs/1810.00004).
 """
 
+from keras_fdr import plots
 from keras_fdr._version import __version__
 from keras_fdr.callback import FDRCallback
 from keras_fdr.cuts import Cut
@@ -20,4 +21,5 @@ __all__ = [
     "ThresholdRule",
     "Verdict",
     "__version__",
+    "plots",
 ]

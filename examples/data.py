@@ -1,0 +1,46 @@
+"""Real images for the examples, as float arrays."""
+
+import numpy as np
+
+NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
+
+
+def load(name, data_dir=None):
+    """Loads a dataset of images and labels.
+
+    `digits` are the 1,797 handwritten digits inside scikit-learn, a fifth of them
+    kept for testing. The others come through tensorflow-datasets, which downloads
+    them unless `data_dir` holds them.
+
+    Args:
+        name: One of `NAMES`.
+        data_dir: Folder of tensorflow-datasets. Defaults to its own default.
+
+    Returns:
+        `((x, y), (x_test, y_test))`: images of shape `(N, height, width, channels)`,
+        with mean 0 and variance 1 over all training pixels (as in appendix B.1),
+        and integer labels of shape `(N,)`.
+    """
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        x, y = load_digits(return_X_y=True)
+        x = x.reshape(-1, 8, 8, 1)
+        order = np.random.default_rng(0).permutation(len(x))
+        train, test = order[: 4 * len(x) // 5], order[4 * len(x) // 5 :]
+        (x, y), (x_test, y_test) = (x[train], y[train]), (x[test], y[test])
+    else:
+        import tensorflow_datasets as tfds
+
+        (x, y), (x_test, y_test) = tfds.as_numpy(
+            tfds.load(
+                name,
+                split=["train", "test"],
+                data_dir=data_dir,
+                batch_size=-1,
+                as_supervised=True,
+            )
+        )
+    mean, deviation = x.mean(), x.std()
+    x, x_test = ((a - mean) / deviation for a in (x, x_test))
+    return (x.astype("float32"), y), (x_test.astype("float32"), y_test)

@@ -1,0 +1,169 @@
+"""The paper's figures from records and histories; needs matplotlib."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_fdr.record import Record
+
+# The first of these names that a history has is drawn.
+_LOSS = ("full_batch_loss", "loss")
+_TRAINING_ACCURACY = ("full_batch_accuracy", "accuracy")
+_TEST_ACCURACY = ("val_accuracy",)
+
+
+def equilibration(source, path=None, title=None):
+    """Draws the approach to stationarity, figure 1 of the paper.
+
+    Top: the mini-batch loss f^B and its half-running average. Bottom: the
+    half-running averages of O_L and O_R against t, on log axes. They meet in a
+    stationary state (FDR1).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_fdr import Record, plots
+    >>> rows = np.random.default_rng(0).uniform(1.0, 2.0, (100, 5))
+    >>> figure = plots.equilibration(Record(rows, steps=100))
+    >>> len(figure.axes)
+    2
+
+    Args:
+        source: A `Record`, the path of one that `Record.save` wrote, an
+            `FDRObservables`, or an optimizer or model that has one.
+        path: Where to write the picture; its ending gives the format.
+            Defaults to `None`, no file.
+        title: String above the picture. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    record = _as_record(source)
+    figure = _new_figure(figsize=(6.4, 6.4))
+    has_loss = bool(np.isfinite(record.half_running_average("loss")))
+    axes = figure.subplots(1 + has_loss, 1, sharex=True, squeeze=False)[:, 0]
+    if has_loss:
+        axes[0].plot(*record.block_means("loss"), color="lightgreen", lw=0.8)
+        axes[0].plot(*record.series("loss"), color="darkgreen", label="half-running")
+        axes[0].set(ylabel="mini-batch loss", xscale="log", yscale="log")
+        axes[0].legend(frameon=False)
+    for name, style in (("dissipation", ":"), ("fluctuation", "-")):
+        label = {"dissipation": r"$\overline{O}_L$", "fluctuation": r"$\overline{O}_R$"}
+        axes[-1].plot(*record.series(name), style, label=f"{name} {label[name]}")
+    axes[-1].set(xlabel="steps t", ylabel="half-running average")
+    axes[-1].set(xscale="log", yscale="log")
+    axes[-1].legend(frameon=False)
+    if np.isfinite(record.learning_rate):
+        axes[-1].set_title(rf"$\eta$ = {record.learning_rate:.4g}", fontsize="medium")
+    return _finish(figure, path, title)
+
+
+def schedule(histories, path=None, title=None):
+    """Draws runs against epochs, figure 4 of the paper.
+
+    From top to bottom: the learning rate η; the loss over the training set; the
+    accuracies on the training set (solid) and the test set (dashed); and the ratio
+    of FDR1's two sides. A quantity that no history has is left out.
+
+    Example:
+
+    >>> from keras_fdr import plots
+    >>> run = {"learning_rate": [0.1, 0.09], "loss": [2.0, 1.5], "fdr_ratio": [9, 1]}
+    >>> figure = plots.schedule({"adaptive": run})
+    >>> len(figure.axes)
+    3
+
+    Args:
+        histories: Dictionary from a run's label to its history: a
+            `keras.callbacks.History`, or its dictionary of lists.
+        path: Where to write the picture; its ending gives the format.
+            Defaults to `None`, no file.
+        title: String above the picture. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    runs = {label: _as_logs(history) for label, history in histories.items()}
+    panels: list[tuple[str, str, dict[tuple[str, ...], str]]] = [
+        ("learning rate $\\eta$", "log", {("learning_rate",): "-"}),
+        ("training loss", "log", {_LOSS: "-"}),
+        ("accuracy", "linear", {_TRAINING_ACCURACY: "-", _TEST_ACCURACY: "--"}),
+        ("dissipation / fluctuation", "log", {("fdr_ratio",): "-"}),
+    ]
+    known = set().union(*runs.values())
+    panels = [
+        panel for panel in panels if any(known & set(names) for names in panel[2])
+    ]
+    if not panels:
+        raise ValueError(
+            "A history must have at least one of `learning_rate`, `loss`, `accuracy` "
+            f"and `fdr_ratio`. Received: {sorted(known)}"
+        )
+    figure = _new_figure(figsize=(6.4, 1 + 2 * len(panels)))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (ylabel, scale, curves) in zip(axes, panels, strict=True):
+        for number, (label, logs) in enumerate(runs.items()):
+            for names, style in curves.items():
+                name = next((n for n in names if n in logs), None)
+                if name is not None:
+                    epochs = np.arange(1, len(logs[name]) + 1)
+                    of = " (test)" if names is _TEST_ACCURACY else ""
+                    axis.plot(
+                        epochs,
+                        logs[name],
+                        style,
+                        color=f"C{number}",
+                        lw=1.2,
+                        label=label + of,
+                    )
+        axis.set(ylabel=ylabel, yscale=scale)
+        if ylabel.startswith("dissipation"):
+            axis.axhline(1, color="gray", lw=0.8)
+    axes[-1].set_xlabel("epochs")
+    for axis in {axes[0], *(a for a in axes if len(a.lines) > 1 + len(runs))}:
+        axis.legend(frameon=False, fontsize="small")
+    return _finish(figure, path, title)
+
+
+def _as_record(source):
+    if isinstance(source, Record):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return Record.load(source)
+    source = getattr(source, "optimizer", source)
+    source = getattr(source, "observables", source)
+    if not callable(getattr(source, "record", None)):
+        raise TypeError(
+            "`source` must be a `Record`, the path of one, or an object that records. "
+            f"Received: source={source}"
+        )
+    return source.record()
+
+
+def _as_logs(history):
+    logs = getattr(history, "history", history)
+    if not isinstance(logs, Mapping):
+        raise TypeError(
+            "A history must be a `keras.callbacks.History` or a dictionary of lists. "
+            f"Received: {history}"
+        )
+    return logs
+
+
+def _new_figure(figsize):
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Pictures need matplotlib: `pip install 'keras-fdr[plots]'`."
+        ) from error
+    return Figure(figsize=figsize, layout="constrained")
+
+
+def _finish(figure, path, title):
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
