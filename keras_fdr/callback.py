@@ -112,7 +112,7 @@ class FDRCallback(keras.callbacks.Callback):
         self.verbose = verbose
         self.record: Record | None = None
         self.verdict: Verdict | None = None
-        self._said = set()
+        self._warned_of: set[str] = set()
 
     @property
     def cuts(self):
@@ -138,9 +138,10 @@ class FDRCallback(keras.callbacks.Callback):
         )
         if not (optimizer.l2 or regularised):
             self._warn_once(
+                "l2",
                 "The loss has no L2 term (`FDRSGD(l2=...)`, or a regulariser in the "
                 "layers): the weights may drift for ever, and a stationary state need "
-                "not exist (section 2.3.4 of the paper)."
+                "not exist (section 2.3.4 of the paper).",
             )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -224,11 +225,11 @@ class FDRCallback(keras.callbacks.Callback):
                 stacklevel=3,
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
-            self._warn_once(verdict.reason)
+            self._warn_once("nonfinite", verdict.reason)
 
-    def _warn_once(self, message):
-        if message not in self._said:
-            self._said.add(message)
+    def _warn_once(self, subject, message):
+        if subject not in self._warned_of:
+            self._warned_of.add(subject)
             warnings.warn(message, stacklevel=3)
 
 

@@ -87,7 +87,7 @@ class FDRObservables(keras.layers.Layer):
         self.capacity = capacity
         self.center = center
         self.blocks = BlockSums(capacity, len(ROW), name="blocks")
-        self.theta_center = []
+        self._centers = 0
 
     def build(self, theta_shape):
         """Creates the record's variables, for weights of the given shapes.
@@ -112,28 +112,31 @@ class FDRObservables(keras.layers.Layer):
             shape=(2,), initializer="zeros", dtype="int64", name="seal", **once
         )
         if self.center == "initial":
-            self.theta_center = [
-                self.add_weight(
-                    shape=shape, initializer="zeros", name=f"center_{i}", **once
+            # An attribute each: `tf.train.Checkpoint` does not see Keras' lists.
+            self._centers = len(theta_shape)
+            for i, shape in enumerate(theta_shape):
+                name = f"center_{i}"
+                weight = self.add_weight(
+                    shape=shape, initializer="zeros", name=name, **once
                 )
-                for i, shape in enumerate(theta_shape)
-            ]
+                setattr(self, name, weight)
+
+    @property
+    def theta_center(self):
+        """List of `keras.Variable`: θ_c; empty for θ_c = 0."""
+        return [getattr(self, f"center_{i}") for i in range(self._centers)]
 
     @tf.function
     def call(
         self, theta, gradient, velocity, learning_rate, momentum, dampening, loss=None
     ):
         """Measures one step and adds it to the record (see the class)."""
-        eta, mu, nu = (
-            tf.cast(x, "float64") for x in (learning_rate, momentum, dampening)
-        )
+        eta, mu, nu = map(_float64, (learning_rate, momentum, dampening))
         self._begin_or_merge(eta, theta)
         known = [i for i, g in enumerate(gradient) if g is not None]
         g = [gradient[i] for i in known]
-        if self.theta_center:
-            displacement = [theta[i] - self.theta_center[i] for i in known]
-        else:
-            displacement = [theta[i] for i in known]
+        center = self.theta_center
+        displacement = [theta[i] - center[i] if center else theta[i] for i in known]
 
         theta_g = _dot(displacement, g)
         g_g = _dot(g, g)
@@ -144,7 +147,7 @@ class FDRObservables(keras.layers.Layer):
         # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
         v_next_squared = mu**2 * v_v - 2 * mu * (1 - nu) * v_g + (1 - nu) ** 2 * g_g
         fluctuation = (1 + mu) / (2 * (1 - nu)) * eta * v_next_squared  # eq. (17)
-        f = tf.cast(float("nan") if loss is None else loss, "float64")
+        f = _float64(float("nan") if loss is None else loss)
         return self.blocks(tf.stack([theta_g, fluctuation, v_g, g_g, f]))
 
     def record(self):
@@ -224,6 +227,11 @@ class FDRObservables(keras.layers.Layer):
             lambda: tf.cond(begins, begin, self.blocks.merge),
             lambda: None,
         )
+
+
+def _float64(x):
+    # `tf.cast` would take a Python number through float32.
+    return tf.cast(x, "float64") if tf.is_tensor(x) else tf.constant(x, "float64")
 
 
 def _dot(a, b):

@@ -137,11 +137,10 @@ class FDRSGD(EffectiveGradientOptimizer):
         super().build(variables)
         if self.momentum:
             self._slots = self.add_optimizer_variables(variables, "velocity")
-        with keras.name_scope(self.name):
+        # Keras builds a layer that it loads from a file before we come here.
+        if not self.observables.built:
             self.observables.build([v.shape for v in variables])
-            self.observables.built = True
-            self.cut_table.build()
-            self.cut_table.built = True
+        self.cut_table.build()
 
     def update(self, gradients, loss):
         """One step of eqs. (10) and (11), measured before the weights change."""
@@ -188,7 +187,7 @@ class FDRSGD(EffectiveGradientOptimizer):
                 accum=self._slots[i].value.handle,
                 lr=-eta,
                 grad=-(1 - nu) * gradient,
-                momentum=tf.cast(mu, theta.dtype),
+                momentum=tf.constant(mu, theta.dtype),
             )
 
     def get_config(self):

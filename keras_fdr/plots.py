@@ -2,15 +2,38 @@
 
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_fdr.record import Record
 
-# The first of these names that a history has is drawn.
-_LOSS = ("full_batch_loss", "loss")
-_TRAINING_ACCURACY = ("full_batch_accuracy", "accuracy")
-_TEST_ACCURACY = ("val_accuracy",)
+
+class _Panel(NamedTuple):
+    """One panel of `schedule`: for each curve, names (the first found) and style."""
+
+    ylabel: str
+    yscale: str
+    curves: tuple[tuple[tuple[str, ...], dict[str, str]], ...]
+
+
+_SCHEDULE = (
+    _Panel(
+        "learning rate $\\eta$",
+        "log",
+        ((("learning_rate",), {"drawstyle": "steps-mid"}),),
+    ),
+    _Panel("training loss", "log", ((("full_batch_loss", "loss"), {}),)),
+    _Panel(
+        "accuracy (test: dashed)",
+        "linear",
+        (
+            (("full_batch_accuracy", "accuracy"), {}),
+            (("val_accuracy",), {"linestyle": "--"}),
+        ),
+    ),
+    _Panel("dissipation / fluctuation", "log", ((("fdr_ratio",), {}),)),
+)
 
 
 def equilibration(source, path=None, title=None):
@@ -46,11 +69,11 @@ def equilibration(source, path=None, title=None):
     if has_loss:
         axes[0].plot(*record.block_means("loss"), color="lightgreen", lw=0.8)
         axes[0].plot(*record.series("loss"), color="darkgreen", label="half-running")
-        axes[0].set(ylabel="mini-batch loss", xscale="log", yscale="log")
+        axes[0].set(ylabel="mini-batch loss", xscale="log")
         axes[0].legend(frameon=False)
-    for name, style in (("dissipation", ":"), ("fluctuation", "-")):
-        label = {"dissipation": r"$\overline{O}_L$", "fluctuation": r"$\overline{O}_R$"}
-        axes[-1].plot(*record.series(name), style, label=f"{name} {label[name]}")
+    for name, side, style in (("dissipation", "L", ":"), ("fluctuation", "R", "-")):
+        label = rf"{name} $\overline{{O}}_{side}$"
+        axes[-1].plot(*record.series(name), style, label=label)
     axes[-1].set(xlabel="steps t", ylabel="half-running average")
     axes[-1].set(xscale="log", yscale="log")
     axes[-1].legend(frameon=False)
@@ -85,16 +108,8 @@ def schedule(histories, path=None, title=None):
         A `matplotlib.figure.Figure`.
     """
     runs = {label: _as_logs(history) for label, history in histories.items()}
-    panels: list[tuple[str, str, dict[tuple[str, ...], str]]] = [
-        ("learning rate $\\eta$", "log", {("learning_rate",): "-"}),
-        ("training loss", "log", {_LOSS: "-"}),
-        ("accuracy", "linear", {_TRAINING_ACCURACY: "-", _TEST_ACCURACY: "--"}),
-        ("dissipation / fluctuation", "log", {("fdr_ratio",): "-"}),
-    ]
     known = set().union(*runs.values())
-    panels = [
-        panel for panel in panels if any(known & set(names) for names in panel[2])
-    ]
+    panels = [p for p in _SCHEDULE if any(known & set(names) for names, _ in p.curves)]
     if not panels:
         raise ValueError(
             "A history must have at least one of `learning_rate`, `loss`, `accuracy` "
@@ -102,27 +117,19 @@ def schedule(histories, path=None, title=None):
         )
     figure = _new_figure(figsize=(6.4, 1 + 2 * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (ylabel, scale, curves) in zip(axes, panels, strict=True):
+    for axis, panel in zip(axes, panels, strict=True):
         for number, (label, logs) in enumerate(runs.items()):
-            for names, style in curves.items():
-                name = next((n for n in names if n in logs), None)
-                if name is not None:
-                    epochs = np.arange(1, len(logs[name]) + 1)
-                    of = " (test)" if names is _TEST_ACCURACY else ""
-                    axis.plot(
-                        epochs,
-                        logs[name],
-                        style,
-                        color=f"C{number}",
-                        lw=1.2,
-                        label=label + of,
-                    )
-        axis.set(ylabel=ylabel, yscale=scale)
-        if ylabel.startswith("dissipation"):
+            for names, style in panel.curves:
+                values = next((logs[name] for name in names if name in logs), [])
+                epochs = np.arange(1, len(values) + 1)
+                axis.plot(
+                    epochs, values, color=f"C{number}", lw=1.2, label=label, **style
+                )
+        axis.set(ylabel=panel.ylabel, yscale=panel.yscale)
+        if "fdr_ratio" in panel.curves[0][0]:
             axis.axhline(1, color="gray", lw=0.8)
+    axes[0].legend(frameon=False)
     axes[-1].set_xlabel("epochs")
-    for axis in {axes[0], *(a for a in axes if len(a.lines) > 1 + len(runs))}:
-        axis.legend(frameon=False, fontsize="small")
     return _finish(figure, path, title)
 
 

@@ -185,7 +185,8 @@ class Record:
             ValueError: If the file is not a complete record.
         """
         try:
-            with np.load(os.fspath(path), allow_pickle=False) as file:
+            # Opened here: `np.load` leaves a broken file open.
+            with open(path, "rb") as stream, np.load(stream) as file:
                 return cls(
                     sums=file["sums"],
                     steps=int(file["steps"]),

@@ -1,0 +1,38 @@
+"""Settings of every test: quiet logs, fixed seeds, a fresh Keras."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Two logical devices stand for two GPUs.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """200 real 8×8 digits: float32 images in [0, 1], integer labels."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return (x[:200] / 16).astype("float32"), y[:200].astype("int32")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

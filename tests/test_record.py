@@ -1,0 +1,105 @@
+"""Record in NumPy: averages, series, files."""
+
+import numpy as np
+import pytest
+
+from keras_fdr import Record
+
+
+def random_record(rng, steps=50, block_length=1):
+    blocks = -(-steps // block_length)
+    sums = rng.uniform(1, 2, (blocks, 5))
+    return Record(sums, steps, block_length, learning_rate=0.1)
+
+
+def test_empty():
+    record = Record.empty()
+    assert record.steps == 0
+    assert np.isnan(record.half_running_average("loss"))
+    assert np.isnan(record.ratio)
+    assert record.first_nonfinite("loss") is None
+    for curve in (record.series("loss"), record.block_means("loss")):
+        assert [len(a) for a in curve] == [0, 0]
+
+
+def test_ratio(rng):
+    record = random_record(rng)
+    dissipation, fluctuation = record.sums[25:, :2].sum(axis=0)
+    assert record.ratio == pytest.approx(dissipation / fluctuation)
+
+
+def test_ratio_without_fluctuation():
+    assert np.isnan(Record(np.zeros((4, 5)), steps=4).ratio)
+
+
+def test_block_means(rng):
+    record = random_record(rng, steps=11, block_length=4)
+    steps, means = record.block_means("loss")
+    np.testing.assert_array_equal(steps, [4, 8, 11])
+    np.testing.assert_allclose(means, record.sums[:, 4] / [4, 4, 3])
+
+
+@pytest.mark.parametrize("steps", [1, 5, 16, 17, 23, 31, 64])
+def test_window_is_the_nearest_block_boundary(rng, steps):
+    record = random_record(rng, steps, block_length=8)
+    boundaries = np.arange(0, steps, 8)
+    nearest = np.abs(boundaries - steps // 2).min()
+    assert record.window_start in boundaries
+    assert abs(record.window_start - steps // 2) == nearest
+
+
+def test_nonfinite_values_stay_in_their_windows(rng):
+    record = random_record(rng, steps=40)
+    record.sums[9, 0] = np.nan
+    record.sums[12, 1] = np.inf
+    steps, averages = record.series("dissipation")
+    np.testing.assert_array_equal(steps[np.isnan(averages)], np.arange(10, 20))
+    for t in (9, 20, 40):
+        assert averages[t - 1] == pytest.approx(record.sums[t // 2 : t, 0].mean())
+    assert record.first_nonfinite("dissipation", "fluctuation") is None
+    earlier = Record(record.sums[:18], steps=18)
+    assert earlier.first_nonfinite("dissipation", "fluctuation") == (10, 10)
+    assert earlier.first_nonfinite("fluctuation") == (13, 13)
+    assert earlier.first_nonfinite("loss") is None
+    blocks = Record(record.sums[:18], steps=35, block_length=2)
+    assert blocks.first_nonfinite("dissipation", "fluctuation") == (19, 20)
+
+
+def test_save_and_load(rng, tmp_path):
+    record = random_record(rng, steps=41, block_length=2)
+    path = tmp_path / "run.record"
+    record.save(path)
+    copy = Record.load(path)
+    np.testing.assert_array_equal(copy.sums, record.sums)
+    for name in ("steps", "block_length", "learning_rate"):
+        assert getattr(copy, name) == getattr(record, name)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.record"]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 300, 900])
+def test_truncated_file(rng, tmp_path, kept):
+    path = tmp_path / "run.record"
+    random_record(rng).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"whole. Received: .*run\.record"):
+        Record.load(path)
+
+
+def test_another_file(tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, a=1)
+    with pytest.raises(ValueError, match=r"`Record.save` wrote.*other\.npz"):
+        Record.load(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Record.load(tmp_path / "none")
+
+
+def test_refused_arguments(rng):
+    with pytest.raises(ValueError, match=r"hence shape \(3, 5\). Received: .*\(2, 5\)"):
+        Record(np.zeros((2, 5)), steps=5, block_length=2)
+    message = "one of dissipation, .*, loss. Received: name='temperature'"
+    with pytest.raises(ValueError, match=message):
+        random_record(rng).half_running_average("temperature")
