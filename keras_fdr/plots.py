@@ -120,7 +120,7 @@ def schedule(histories, path=None, title=None):
     for axis, panel in zip(axes, panels, strict=True):
         for number, (label, logs) in enumerate(runs.items()):
             for names, style in panel.curves:
-                values = next((logs[name] for name in names if name in logs), [])
+                values = next((logs[name] for name in names if name in logs), ())
                 epochs = np.arange(1, len(values) + 1)
                 axis.plot(
                     epochs, values, color=f"C{number}", lw=1.2, label=label, **style
