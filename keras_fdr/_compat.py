@@ -1,6 +1,6 @@
 """Every private name of Keras and TensorFlow that this package uses.
 
-Seen in Keras 3.12 to 3.15 on TensorFlow 2.20 and 2.21. When a new release moves
+Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release moves
 one of these names, this is the only file to change.
 """
 
