@@ -16,9 +16,13 @@ tf.config.set_logical_device_configuration(
 )
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
+@pytest.fixture(autouse=True, scope="module")
+def clear_session():
     keras.backend.clear_session()
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed_and_policy():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
