@@ -10,7 +10,7 @@ from keras_fdr import _compat
 from keras_fdr.cuts import Cut
 from keras_fdr.optimizer import FDRSGD
 from keras_fdr.record import Record
-from keras_fdr.stationarity import ThresholdRule, Verdict
+from keras_fdr.stationarity import ThresholdRule, Verdict, obstacle
 
 _DEFAULT_THRESHOLD = 0.01
 
@@ -169,7 +169,7 @@ class FDRCallback(keras.callbacks.Callback):
         observables = optimizer.observables
         self.record = record = observables.record()
         self.verdict = verdict = self.rule(record)
-        self._warn_of_breaks(observables, record, verdict)
+        self._warn_of_breaks(observables, record)
         learning_rate = _number(optimizer.learning_rate)
         if logs is not None:
             average = record.half_running_average
@@ -178,7 +178,7 @@ class FDRCallback(keras.callbacks.Callback):
             logs["fdr_fluctuation"] = average("fluctuation")
             logs["fdr_ratio"] = verdict.ratio
             logs["fdr_stationary"] = float(verdict.stationary)
-        if verdict.stationary and self.decay:
+        if verdict.stationary and self.decay and not obstacle(record):
             self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
 
@@ -214,7 +214,7 @@ class FDRCallback(keras.callbacks.Callback):
         if self.verbose:
             print(f"\n{message}")
 
-    def _warn_of_breaks(self, observables, record, verdict):
+    def _warn_of_breaks(self, observables, record):
         changed = observables.restart_count() > self._restarts
         if changed and self.decay:
             warnings.warn(
@@ -225,7 +225,7 @@ class FDRCallback(keras.callbacks.Callback):
                 stacklevel=3,
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
-            self._warn_once("nonfinite", verdict.reason)
+            self._warn_once("nonfinite", obstacle(record))
 
     def _warn_once(self, subject, message):
         if subject not in self._warned_of:

@@ -233,11 +233,17 @@ def _refuse_other_dynamics(kwargs):
 
 
 def _check_weights(variables):
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:
+    strategy = tf.distribute.get_strategy()
+    mirrored = any(
+        isinstance(v.value, tf.distribute.DistributedValues) for v in variables
+    )
+    one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+    if mirrored or (tf.distribute.has_strategy() and not one_device):
         raise ValueError(
-            "`FDRSGD` runs on one replica: the observables of several are not "
-            f"reduced yet. Received: a strategy with {replicas} replicas in sync"
+            "`FDRSGD` measures on one device: the observables of several replicas are "
+            "not reduced yet. Train without a strategy, or under `OneDeviceStrategy`. "
+            f"Received: weights under {type(strategy).__name__}"
+            + (", mirrored over devices" if mirrored else "")
         )
     for variable in variables:
         name = getattr(variable, "path", variable.name)

@@ -74,9 +74,9 @@ class ThresholdRule:
 
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
-        obstacle = _obstacle(record)
-        if obstacle:
-            return Verdict("undecided", record.ratio, record.steps, obstacle)
+        why_not = obstacle(record)
+        if why_not:
+            return Verdict("undecided", record.ratio, record.steps, why_not)
         ratio, x = record.ratio, self.threshold
         measured = (
             f"Dissipation over fluctuation is {ratio:.4f} over steps "
@@ -89,8 +89,15 @@ class ThresholdRule:
         return Verdict("drifting", ratio, record.steps, reason)
 
 
-def _obstacle(record):
-    """Why no rule can decide on `record`, as a sentence; or `None`."""
+def obstacle(record):
+    """Why no rule can decide on a record.
+
+    Args:
+        record: A `Record`.
+
+    Returns:
+        A sentence, or `None` where a rule can decide.
+    """
     if record.steps == 0:
         return "Nothing is recorded yet: train for at least one step."
     nonfinite = record.first_nonfinite("dissipation", "fluctuation")

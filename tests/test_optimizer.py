@@ -1,5 +1,7 @@
 """FDRSGD against stock Keras and NumPy, its configuration, and what it refuses."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -251,9 +253,23 @@ def test_overwriting_by_the_average_is_no_sgd():
     assert abs(ratios[True] - 1) > 0.2
 
 
-def test_several_replicas_are_refused():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
+@pytest.mark.parametrize("inside", [True, False])
+def test_replicas_are_refused(digits, devices, inside):
+    """By name and before any step, wherever `fit` is called."""
+    strategy = tf.distribute.MirroredStrategy(devices)
     with strategy.scope():
         model = network()
-        with pytest.raises(ValueError, match=r"one replica.*2 replicas in sync"):
-            FDRSGD(0.1).build(model.trainable_variables)
+        model.compile(optimizer=FDRSGD(0.1), loss="sparse_categorical_crossentropy")
+    where = strategy.scope() if inside else contextlib.nullcontext()
+    with where, pytest.raises(ValueError, match="one device: .*mirrored over devices"):
+        model.fit(*digits, verbose=0)
+
+
+def test_one_device_strategy(digits):
+    records = []
+    for strategy in (None, tf.distribute.OneDeviceStrategy("CPU:1")):
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model, _ = fit(FDRSGD(0.05, 0.9), digits, epochs=1)
+        records.append(model.optimizer.observables.record())
+    np.testing.assert_allclose(records[0].sums, records[1].sums, rtol=1e-5, atol=1e-7)
