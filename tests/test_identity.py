@@ -106,7 +106,7 @@ def check(optimizer, before, after, steps, limit=1e-5):
     return record, theta_c
 
 
-# (μ, ν), center, steps_per_execution, jit_compile: all of the first two crossed with two
+# (μ, ν), center, steps_per_execution, jit_compile: all of the first two with two
 # ways of execution, and the other two ways once.
 CASES = [
     *product(MOMENTA, [None, "initial"], [1], [False]),
