@@ -178,6 +178,23 @@ def test_saved_state_is_bitwise(digits, tmp_path, kind, momentum):
     assert copy.optimizer.cut_table.read() == [keras_fdr.Cut(3, 0.1, 0.05, 0.99)]
 
 
+@pytest.mark.parametrize("kind", ["weights", "checkpoint"])
+def test_state_of_another_capacity_is_refused(digits, tmp_path, kind):
+    """With the shapes of both records."""
+    models = [
+        fit(FDRSGD(0.05, observables=FDRObservables(n)), digits, epochs=1)[0]
+        for n in (8, 16)
+    ]
+    with pytest.raises(ValueError) as error:
+        if kind == "weights":
+            models[0].save_weights(tmp_path / "m.weights.h5")
+            models[1].load_weights(tmp_path / "m.weights.h5")
+        else:
+            tracked = [tf.train.Checkpoint(optimizer=m.optimizer) for m in models]
+            tracked[1].read(tracked[0].write(str(tmp_path / "c")))
+    assert "(16, 5)" in str(error.value) and "(8, 5)" in str(error.value)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
