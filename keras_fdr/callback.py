@@ -63,6 +63,7 @@ class FDRCallback(keras.callbacks.Callback):
         ValueError: If an argument is outside its range; when training begins, if
             the model's optimizer is no `FDRSGD`, or follows a schedule of its own
             that cuts would fight.
+        TypeError: If `rule` is no function.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.3.

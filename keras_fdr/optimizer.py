@@ -57,6 +57,7 @@ class FDRSGD(EffectiveGradientOptimizer):
         ValueError: If an argument is outside its range, or asks for an update to
             which the relations do not apply (`weight_decay`, `nesterov`,
             `ema_overwrite_frequency`).
+        TypeError: If `observables` is no `FDRObservables`.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004)

@@ -61,6 +61,10 @@ def equilibration(source, path=None, title=None):
 
     Returns:
         A `matplotlib.figure.Figure`.
+
+    Raises:
+        TypeError: If `source` is none of these.
+        ImportError: If matplotlib is not installed.
     """
     record = _as_record(source)
     figure = _new_figure(figsize=(6.4, 6.4))
@@ -106,6 +110,11 @@ def schedule(histories, path=None, title=None):
 
     Returns:
         A `matplotlib.figure.Figure`.
+
+    Raises:
+        TypeError: If a history is none of these.
+        ValueError: If no history has a quantity to draw.
+        ImportError: If matplotlib is not installed.
     """
     runs = {label: _as_logs(history) for label, history in histories.items()}
     known = set().union(*runs.values())

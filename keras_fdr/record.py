@@ -45,6 +45,10 @@ class Record:
         steps: Integer, t: the number of rows.
         block_length: Integer, the steps in a complete block. Defaults to `1`.
         learning_rate: Float, η, of the whole record. Defaults to NaN, unknown.
+
+    Raises:
+        ValueError: If `sums` does not have the shape that `steps` and
+            `block_length` ask for.
     """
 
     sums: np.ndarray
