@@ -138,12 +138,12 @@ class FDRObservables(keras.layers.Layer):
         center = self.theta_center
         displacement = [theta[i] - center[i] if center else theta[i] for i in known]
 
-        theta_g = _dot(displacement, g)
-        g_g = _dot(g, g)
+        theta_g = dot(displacement, g)
+        g_g = dot(g, g)
         v_g = v_v = tf.zeros((), "float64")
         if velocity:
             v = [velocity[i] for i in known]
-            v_g, v_v = _dot(v, g), _dot(v, v)
+            v_g, v_v = dot(v, g), dot(v, v)
         # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
         v_next_squared = mu**2 * v_v - 2 * mu * (1 - nu) * v_g + (1 - nu) ** 2 * g_g
         fluctuation = (1 + mu) / (2 * (1 - nu)) * eta * v_next_squared  # eq. (17)
@@ -234,7 +234,7 @@ def _float64(x):
     return tf.cast(x, "float64") if tf.is_tensor(x) else tf.constant(x, "float64")
 
 
-def _dot(a, b):
+def dot(a, b):
     """Σ_i a_i·b_i over two lists of tensors, as a float64 scalar."""
     parts = [
         2 * tf.nn.l2_loss(x) if x is y else tf.reduce_sum(x * y)

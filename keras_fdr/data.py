@@ -1,0 +1,101 @@
+"""Finite labelled data, as a `tf.data.Dataset` of batches or as arrays."""
+
+import keras
+import tensorflow as tf
+
+_WHAT_TO_PASS = (
+    "`dataset` must be a finite `tf.data.Dataset` of batches `(x, y)` or "
+    "`(x, y, sample_weight)`, or a tuple of arrays of that form."
+)
+
+
+def as_batches(dataset, batch_size):
+    """The batches to go through, from a dataset or from arrays.
+
+    Args:
+        dataset: `tf.data.Dataset` of batches `(x, y[, sample_weight])`, or a tuple
+            of (nested) arrays of that form with the examples along axis 0.
+        batch_size: Integer, the examples of a batch made from arrays; the last
+            batch has what remains.
+
+    Returns:
+        A `tf.data.Dataset`.
+
+    Raises:
+        TypeError: If `dataset` is neither.
+        ValueError: If it is empty, infinite, unlabelled, or of unequal lengths.
+    """
+    if isinstance(dataset, tf.data.Dataset):
+        return _check_batches(dataset)
+    arrays = as_arrays(dataset)
+    examples = arrays_length(arrays)
+    starts = tf.data.Dataset.range(0, examples, batch_size)
+
+    def batch(start):
+        return tf.nest.map_structure(lambda a: a[start : start + batch_size], arrays)
+
+    return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def as_arrays(dataset):
+    """The same data as a tuple of tensors, for random access.
+
+    Args:
+        dataset: As in `as_batches`; a `tf.data.Dataset` is read into memory.
+
+    Returns:
+        Tuple `(x, y)` or `(x, y, sample_weight)` of (nested) tensors.
+
+    Raises:
+        TypeError: If `dataset` is neither a dataset nor a tuple.
+        ValueError: If it is empty, infinite, unlabelled, or of unequal lengths.
+    """
+    if isinstance(dataset, tf.data.Dataset):
+        batches = list(_check_batches(dataset))
+        if not batches:
+            raise ValueError(f"{_WHAT_TO_PASS} Received: an empty dataset")
+        return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *batches)
+    if not isinstance(dataset, (tuple, list)):
+        raise TypeError(f"{_WHAT_TO_PASS} Received: {type(dataset).__name__}")
+    if len(dataset) == 3 and dataset[2] is None:
+        dataset = dataset[:2]
+    _check_labelled(dataset, f"{len(dataset)} parts")
+    arrays = tf.nest.map_structure(_to_tensor, tuple(dataset))
+    arrays_length(arrays)
+    return arrays
+
+
+def arrays_length(arrays):
+    """The number of examples of (nested) tensors with the examples along axis 0."""
+    lengths = [int(a.shape[0]) if a.shape.rank else 0 for a in tf.nest.flatten(arrays)]
+    if len(set(lengths)) > 1 or not lengths[0]:
+        raise ValueError(
+            "The arrays must have the same number of examples along axis 0, at least "
+            f"one. Received: {lengths}"
+        )
+    return lengths[0]
+
+
+def _to_tensor(array):
+    tensor = tf.convert_to_tensor(array)
+    # As `fit` does with NumPy's default dtype.
+    return tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
+
+
+def _check_batches(dataset):
+    _check_labelled(dataset.element_spec, f"elements {dataset.element_spec}")
+    cardinality = dataset.cardinality()
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"{_WHAT_TO_PASS} Received: an infinite dataset; leave out `.repeat()`, "
+            "or end it with `.take(batches)`"
+        )
+    if cardinality == 0:
+        raise ValueError(f"{_WHAT_TO_PASS} Received: an empty dataset")
+    return dataset
+
+
+def _check_labelled(parts, received):
+    labelled = isinstance(parts, (tuple, list)) and len(parts) in (2, 3)
+    if not labelled or parts[1] is None:
+        raise ValueError(f"{_WHAT_TO_PASS} Received: {received}")

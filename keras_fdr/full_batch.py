@@ -1,0 +1,306 @@
+"""The exact gradient of the loss over a whole dataset."""
+
+import time
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_fdr import _compat
+from keras_fdr.data import as_batches
+from keras_fdr.objective import Objective
+from keras_fdr.observables import dot
+
+# Examples of a batch where the caller gives arrays.
+_BATCH_SIZE = 1000
+# Seconds of silence after which a progress bar appears, and between its updates.
+_PATIENCE = 3.0
+_UPDATE_EVERY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class FullBatch:
+    """What one `FullBatchPass` measured.
+
+    Args:
+        loss: Float, f: the mean data loss with all regularisers.
+        gradient_norm_squared: Float, |∇f|².
+        examples: Integer, the number of examples.
+        metrics: Dictionary of the compiled metrics over the whole dataset; of a
+            model with several losses each of them too, as `<name>_loss`.
+        gradient: List of tensors, ∇f for each of the pass's `weights`, or `None`
+            if it was not asked for.
+    """
+
+    loss: float
+    gradient_norm_squared: float
+    examples: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    gradient: list | None = None
+
+    @property
+    def gradient_norm(self) -> float:
+        """|∇f|."""
+        return self.gradient_norm_squared**0.5
+
+
+class FullBatchPass:
+    """Computes the gradient of f over a whole dataset, as `fit` defines f.
+
+        f(θ) = 1/N_s Σ_α f_α(θ) + all regularisers
+
+    with every output's loss and loss weight, sample weights and masks, the layers'
+    regularisers and the `l2` of an `FDRSGD`. It equals the gradient of one batch
+    that holds the whole dataset, whatever the batches are. Under the strategy that
+    the model was created in, the replicas share each batch.
+
+    A pass compiles once, sums on the device, needs the memory of one batch and two
+    copies of the gradient, and leaves metrics, normalisation statistics and seed
+    generators as it found them.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer=FDRSGD(l2=0.1), loss="mse")
+    >>> model.set_weights([np.array([[1.0], [2.0]]), np.array([0.0])])
+    >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.zeros((2, 1))
+    >>> full_batch = FullBatchPass(model, (x, y))(gradient=True)
+    >>> round(full_batch.loss, 6)  # (1² + 2²)/2 + 0.1 (1² + 2²)/2
+    2.75
+    >>> print(full_batch.gradient[0].numpy().ravel())
+    [1.1 2.2]
+
+    Args:
+        model: A compiled `keras.Model`.
+        dataset: `tf.data.Dataset` of batches `(x, y)` or `(x, y, sample_weight)`
+            of any size, also unequal; or a tuple of arrays of that form, of which
+            1,000 examples at a time are used. `class_weight` exists in `fit` only:
+            pass `sample_weight`.
+        training: Boolean, whether layers run as in training. With `False` f is a
+            function of θ alone, which FDR2 is about. With `True` dropout makes it
+            random, and normalisation over the batch makes the result depend on how
+            the dataset is cut into batches. Defaults to `False`.
+        verbose: Integer; above 0 a progress bar is shown when a pass takes more
+            than a few seconds. Defaults to `0`.
+
+    Call arguments:
+        gradient: Boolean, whether the result holds ∇f itself. Defaults to `False`.
+
+    Returns:
+        A `FullBatch`.
+
+    Raises:
+        TypeError: If `model` or `dataset` is of another type.
+        ValueError: If the model is not compiled, has a loss that is no mean over the
+            examples, or if the dataset is empty, infinite, unlabelled or does not
+            have the structure of the model.
+
+    Reference:
+        [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.2.
+    """
+
+    def __init__(self, model, dataset, training=False, verbose=0):
+        self.objective = Objective(model)
+        self.model = model
+        self.training = training
+        self.verbose = verbose
+        batches = as_batches(dataset, _BATCH_SIZE)
+        _check_structure(model, batches.element_spec)
+        _compat.build(model, batches.element_spec)
+        self._strategy = model.distribute_strategy
+        self._batch_count = int(batches.cardinality())
+        self._batches = self._strategy.experimental_distribute_dataset(batches)
+        self._totals = None
+        # Keras' own choice for `fit` on this machine.
+        self._batch_function = tf.function(
+            self._batch, autograph=False, jit_compile=bool(model.jit_compile)
+        )
+
+    @property
+    def weights(self):
+        """List of `keras.Variable`: θ, in the order of `FullBatch.gradient`."""
+        return self.objective.weights
+
+    def __call__(self, gradient=False):
+        """Goes through the dataset once (see the class)."""
+        state = _State(self.model, self._strategy)
+        try:
+            for metric in self.model.metrics:
+                metric.reset_state()
+            self._go_through()
+            loss, norm_squared, examples, losses, parts = self._finish()
+            if int(examples) == 0:
+                raise ValueError(
+                    "`dataset` must have at least one example. Received: an empty "
+                    "dataset"
+                )
+            metrics = self.model.get_metrics_result()
+            # Keras' mean of the batches' losses, which masks and ragged ends bias.
+            metrics.pop("loss", None)
+            metrics.update(losses)
+            return FullBatch(
+                loss=float(loss),
+                gradient_norm_squared=float(norm_squared),
+                examples=int(examples),
+                metrics={name: _as_number(value) for name, value in metrics.items()},
+                gradient=list(parts) if gradient else None,
+            )
+        finally:
+            state.restore()
+
+    def _go_through(self):
+        """Adds all batches, in calls short enough to show progress between them."""
+        self._clear()
+        iterator = iter(self._batches)
+        start = updated = time.monotonic()
+        done, size, more, bar = 0, 1, True, None
+        while more:
+            count, more = self._advance(iterator, tf.constant(size, tf.int64))
+            done, more = done + int(count), bool(more)
+            now = time.monotonic()
+            if now - updated < _UPDATE_EVERY:
+                size *= 2
+            elif self.verbose and now - start > _PATIENCE:
+                bar = bar or self._progress_bar()
+                bar.update(done)
+            updated = now
+        if bar:
+            bar.update(done, finalize=True)
+
+    def _progress_bar(self):
+        target = self._batch_count if self._batch_count > 0 else None
+        return keras.utils.Progbar(target, unit_name="batch")
+
+    @tf.function(autograph=False)
+    def _advance(self, iterator, limit):
+        """Adds up to `limit` batches; how many there were, and whether more come."""
+
+        def add_next(count, more):
+            del more
+            batch = iterator.get_next_as_optional()
+            more = batch.has_value()
+            tf.cond(more, lambda: self._add(batch.get_value()), lambda: None)
+            return count + tf.cast(more, tf.int64), more
+
+        return tf.while_loop(
+            lambda count, more: tf.logical_and(more, count < limit),
+            add_next,
+            [tf.zeros((), tf.int64), tf.constant(True)],
+        )
+
+    def _add(self, batch):
+        values = self._strategy.run(self._batch_function, args=batch)
+        if self._totals is None:
+            self._template = values
+            with tf.init_scope(), self._strategy.scope():
+                self._totals = [self._new_total(v) for v in tf.nest.flatten(values)]
+        self._strategy.run(_add_each, args=(self._totals, tf.nest.flatten(values)))
+
+    def _new_total(self, value):
+        # Each replica adds to its own copy; reading adds the copies.
+        local = self._strategy.experimental_local_results(value)[0]
+        return tf.Variable(
+            tf.zeros(local.shape, local.dtype),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+    def _batch(self, x, y, sample_weight=None):
+        """One replica's share of a batch: its sums, and the gradient of each."""
+        theta = [w.value for w in self.weights]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(theta)
+            sums, y_pred = self.objective.sums(x, y, sample_weight, self.training)
+        self.model.compute_metrics(x, y, y_pred, sample_weight)
+        gradients = [tape.gradient(n, theta) for n in sums.numerators]
+        self._connected = [any(g is not None for g in gs) for gs in zip(*gradients)]
+        zeros = [tf.zeros(w.shape, w.dtype) for w in theta]
+        gradients = [
+            [z if g is None else tf.convert_to_tensor(g) for g, z in zip(gs, zeros)]
+            for gs in gradients
+        ]
+        return tf.nest.map_structure(lambda s: tf.cast(s, "float64"), sums), gradients
+
+    def _clear(self):
+        for total in self._totals or ():
+            total.assign(tf.zeros_like(total))
+
+    @tf.function(autograph=False)
+    def _finish(self):
+        """f, |∇f|², the examples, each loss and ∇f from the totals."""
+        strategy = self._strategy
+        totals = strategy.run(_read_each, args=(self._totals,))
+        totals = [strategy.reduce("SUM", total, axis=None) for total in totals]
+        sums, gradients = tf.nest.pack_sequence_as(self._template, totals)
+        theta = [tf.convert_to_tensor(w.value) for w in self.weights]
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            regularisation = self.objective.regularisation(theta, self._connected)
+        gradient = tape.gradient(
+            regularisation, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        loss = tf.cast(regularisation, "float64")
+        for n, d, parts in zip(*sums[:2], gradients, strict=True):
+            loss += tf.math.divide_no_nan(n, d)
+            scale = tf.math.divide_no_nan(tf.ones_like(d), d)
+            for i, part in enumerate(parts):
+                gradient[i] += part * tf.cast(scale, part.dtype)
+        losses = {
+            name: tf.math.divide_no_nan(n, d) for name, (n, d) in sums.losses.items()
+        }
+        return loss, dot(gradient, gradient), sums.denominators[0], losses, gradient
+
+
+class _State:
+    """All that a forward pass can change in a model, to put it back."""
+
+    def __init__(self, model, strategy):
+        variables = [*model.non_trainable_variables, *model.metrics_variables]
+        self._components = [
+            component
+            for variable in variables
+            for component in strategy.experimental_local_results(variable.value)
+        ]
+        self._values = [tf.identity(c) for c in self._components]
+
+    def restore(self):
+        for component, value in zip(self._components, self._values, strict=True):
+            component.assign(value)
+
+
+def _add_each(totals, values):
+    for total, value in zip(totals, values, strict=True):
+        total.assign_add(value)
+
+
+def _read_each(totals):
+    return [tf.convert_to_tensor(total) for total in totals]
+
+
+def _as_number(value):
+    value = np.asarray(value)
+    return value.item() if value.ndim == 0 else value
+
+
+def _check_structure(model, batch_spec):
+    """Refuses a dataset that the model cannot be called with."""
+    x, y = batch_spec[0], batch_spec[1]
+    if not getattr(model, "inputs", None):
+        return  # A subclassed model: only its call knows.
+    losses = [loss for loss in tf.nest.flatten(model.loss) if loss is not None]
+    nested = tf.nest.is_nested(model.loss)
+    outputs = len(model.outputs)
+    for name, parts, allowed in (
+        ("inputs", x, {len(model.inputs)}),
+        ("labels", y, {outputs, len(losses)} if nested else {outputs}),
+    ):
+        count = len(tf.nest.flatten(parts))
+        if count not in allowed:
+            raise ValueError(
+                f"`dataset` must have the {name} of the model: "
+                f"{' or '.join(map(str, sorted(allowed)))} arrays. "
+                f"Received: {count} arrays, {parts}"
+            )

@@ -1,0 +1,130 @@
+"""The function f that a compiled model minimises, in parts that add over batches."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_fdr import _compat
+
+
+class Sums(NamedTuple):
+    """What one batch contributes to the data part of f.
+
+    Each loss of a compiled model is a mean Σ_α w_α ℓ_α / D. D is the number of
+    examples times a constant, unless masks, sample weights or ragged lengths decide
+    it: then its sum over the whole dataset is known at the end only, and the loss
+    needs a sum of its own. The data part of f is Σ_i numerators[i]/denominators[i]
+    with both summed over all batches.
+
+    Args:
+        numerators: List of scalars. The first is the sum over all losses whose D is
+            proportional to the examples; each other loss follows, times its weight.
+        denominators: List of float64 scalars: the examples, then each D.
+        losses: Dictionary from the name of each loss, where there are several, to
+            its own numerator and denominator.
+    """
+
+    numerators: list
+    denominators: list
+    losses: dict
+
+
+class Objective:
+    """f = mean data loss + all regularisers, of a compiled model.
+
+    The loss is the one that `fit` minimises: every output's loss with its weight,
+    sample weights and masks, the layers' regularisers, and ½λ|θ|² with the λ of an
+    `FDRSGD`. What is not a mean over examples is refused by name.
+
+    Args:
+        model: A compiled `keras.Model`.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If it is not compiled with an optimizer and a loss, or computes
+            its loss itself.
+    """
+
+    def __init__(self, model):
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
+            )
+        if not getattr(model, "loss", None) or model.optimizer is None:
+            raise ValueError(
+                "The model must be compiled with an optimizer and a loss: call "
+                f"`model.compile(...)` first. Received: model={model.name!r}"
+            )
+        for method in ("train_step", "compute_loss"):
+            if getattr(type(model), method) is not getattr(keras.Model, method):
+                raise ValueError(
+                    "The model must leave its loss to `compile`: what an overridden "
+                    f"`{method}` minimises is not known to be a mean over examples. "
+                    f"Received: {type(model).__name__}.{method}"
+                )
+        self.model = model
+        optimizer = model.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        self.l2 = getattr(inner, "l2", 0.0)
+        self._optimizer = inner
+
+    @property
+    def weights(self):
+        """List of `keras.Variable`: θ, those that the optimizer was built for.
+
+        A layer that is frozen without compiling again still trains in `fit`.
+        """
+        if self._optimizer.built:
+            return _compat.built_weights(self._optimizer)
+        return self.model.trainable_variables
+
+    def sums(self, x, y, sample_weight, training):
+        """The `Sums` of one batch, and its predictions."""
+        model = self.model
+        examples = tf.shape(tf.nest.flatten(x)[0])[0]
+        arguments = {"training": training} if _compat.takes_training(model) else {}
+        y_pred = model(x, **arguments)
+        parts = _compat.loss_parts(model, y, y_pred, sample_weight)
+        per_example = tf.zeros((), keras.config.floatx())
+        numerators, denominators = [], [tf.cast(examples, "float64")]
+        for part in parts:
+            weighted = tf.cast(part.numerator, per_example.dtype) * part.weight
+            if part.per_example:
+                per_example += weighted / part.per_example
+            else:
+                numerators.append(weighted)
+                denominators.append(tf.cast(part.denominator, "float64"))
+        for loss in _compat.activity_losses(model):
+            per_example += tf.cast(loss, per_example.dtype) * tf.cast(
+                examples, per_example.dtype
+            )
+        several = parts if len(parts) > 1 else []
+        losses = {f"{p.name}_loss": (p.numerator, p.denominator) for p in several}
+        return Sums([per_example, *numerators], denominators, losses), y_pred
+
+    def regularisation(self, theta, connected):
+        """All regularisers at θ, a scalar.
+
+        Args:
+            theta: List of tensors or variables, one per entry of `weights`.
+            connected: List of booleans, whether the data loss depends on it. The
+                optimizer's λ acts on those weights only that have a gradient.
+        """
+        total = tf.zeros((), keras.config.floatx())
+        for weight, value, used in zip(self.weights, theta, connected, strict=True):
+            if weight.regularizer is not None:
+                total += tf.cast(weight.regularizer(value), total.dtype)
+            if self.l2 and (used or weight.regularizer is not None):
+                total += self.l2 * tf.cast(tf.nn.l2_loss(value), total.dtype)
+        return total
+
+    def mini_batch_loss(self, x, y, sample_weight, training):
+        """f^B without its regularisers: the data loss of one batch."""
+        sums, _ = self.sums(x, y, sample_weight, training)
+        return tf.add_n(
+            [
+                tf.math.divide_no_nan(n, tf.cast(d, n.dtype))
+                for n, d in zip(sums.numerators, sums.denominators, strict=True)
+            ]
+        )
