@@ -149,6 +149,11 @@ def built_weights(optimizer):
     return list(optimizer._trainable_variables)
 
 
+def compiled_loss(model):
+    """What `compile` made of the loss: another object each time."""
+    return model._compile_loss
+
+
 def takes_training(model):
     """Whether `model` can be called with `training=`."""
     return model._call_has_training_arg

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.cuts import Cut
+from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import FDRSGD
 from keras_fdr.record import Record
 from keras_fdr.stationarity import ThresholdRule, Verdict, obstacle
@@ -24,8 +25,13 @@ class FDRCallback(keras.callbacks.Callback):
 
     The epoch's logs get `learning_rate` (the η of this epoch),
     `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R), `fdr_ratio` and
-    `fdr_stationary` (1.0 or 0.0). List this callback before those that write logs
-    or checkpoints. All that a decision rests on is kept in the optimizer.
+    `fdr_stationary` (1.0 or 0.0). With `full_batch`, a `FullBatchPass` at the end of
+    the epoch adds `full_batch_loss` (f), `full_batch_gradient_norm` (|∇f|), the
+    compiled metrics over that dataset as `full_batch_<metric>`, and
+    `full_batch_dissipation`: the half-running average of FDR2's left side O_FB,
+    eq. (18), over the passes since the last cut. Epochs without a pass get NaN.
+    List this callback before those that write logs or checkpoints. All that a
+    decision rests on is kept in the optimizer.
 
     Example:
 
@@ -46,6 +52,11 @@ class FDRCallback(keras.callbacks.Callback):
             Defaults to `0.1`.
         rule: A function `Record -> Verdict` instead of the paper's rule with
             `threshold`. Defaults to `None`.
+        full_batch: The training set, for full-batch passes: a `tf.data.Dataset` of
+            batches or a tuple of arrays, `(x, y)` or `(x, y, sample_weight)`.
+            Defaults to `None`, no passes.
+        full_batch_every: Integer, at least 1: epochs from one pass to the next.
+            Defaults to `1`.
         min_learning_rate: Float, at least 0: no cut goes below it.
             Defaults to `0.0`.
         stop_at_minimum: Boolean, whether training stops when the run is
@@ -74,6 +85,8 @@ class FDRCallback(keras.callbacks.Callback):
         threshold=_DEFAULT_THRESHOLD,
         decay=0.1,
         rule=None,
+        full_batch=None,
+        full_batch_every=1,
         min_learning_rate=0.0,
         stop_at_minimum=False,
         reset_velocities_on_cut=False,
@@ -105,12 +118,25 @@ class FDRCallback(keras.callbacks.Callback):
             raise TypeError(
                 f"`rule` must be a function `Record -> Verdict`. Received: rule={rule}"
             )
+        if full_batch_every < 1 or full_batch_every != int(full_batch_every):
+            raise ValueError(
+                "`full_batch_every` must be an integer, at least 1. "
+                f"Received: full_batch_every={full_batch_every}"
+            )
+        if full_batch is None and full_batch_every != 1:
+            raise ValueError(
+                "`full_batch_every` needs a dataset: pass `full_batch` as well. "
+                f"Received: full_batch_every={full_batch_every}"
+            )
         self.rule = rule or ThresholdRule(threshold)
         self.decay = decay
         self.min_learning_rate = min_learning_rate
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
         self.verbose = verbose
+        self._passes = None
+        if full_batch is not None:
+            self._passes = EpochPasses(full_batch, full_batch_every)
         self.record: Record | None = None
         self.verdict: Verdict | None = None
         self._warned_of: set[str] = set()
@@ -134,6 +160,9 @@ class FDRCallback(keras.callbacks.Callback):
             )
         if optimizer is not self.model.optimizer:
             _compat.pass_loss_through(self.model.optimizer)
+        if self._passes:
+            self._passes.prepare(self.model, self.params.get("verbose") == 1)
+            self._warn_of_clipping(optimizer)
         regularised = any(
             getattr(w, "regularizer", None) for w in self.model.trainable_weights
         )
@@ -179,6 +208,8 @@ class FDRCallback(keras.callbacks.Callback):
             logs["fdr_fluctuation"] = average("fluctuation")
             logs["fdr_ratio"] = verdict.ratio
             logs["fdr_stationary"] = float(verdict.stationary)
+            if self._passes:
+                logs.update(self._passes.logs(epoch, optimizer))
         if verdict.stationary and self.decay and not obstacle(record):
             self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
@@ -227,6 +258,15 @@ class FDRCallback(keras.callbacks.Callback):
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
             self._warn_once("nonfinite", obstacle(record))
+
+    def _warn_of_clipping(self, optimizer):
+        if optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue:
+            self._warn_once(
+                "clipping",
+                "FDR2 needs mini-batch gradients whose mean is the full-batch "
+                "gradient. Clipped ones are not: `full_batch_dissipation` says nothing "
+                "of the Hessian then.",
+            )
 
     def _warn_once(self, subject, message):
         if subject not in self._warned_of:

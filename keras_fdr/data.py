@@ -9,14 +9,17 @@ _WHAT_TO_PASS = (
 )
 
 
-def as_batches(dataset, batch_size):
+# Examples of a batch made from arrays.
+_BATCH_SIZE = 1000
+
+
+def as_batches(dataset):
     """The batches to go through, from a dataset or from arrays.
 
     Args:
         dataset: `tf.data.Dataset` of batches `(x, y[, sample_weight])`, or a tuple
-            of (nested) arrays of that form with the examples along axis 0.
-        batch_size: Integer, the examples of a batch made from arrays; the last
-            batch has what remains.
+            of (nested) arrays of that form with the examples along axis 0, which
+            are cut into batches of 1,000.
 
     Returns:
         A `tf.data.Dataset`.
@@ -29,10 +32,10 @@ def as_batches(dataset, batch_size):
         return _check_batches(dataset)
     arrays = as_arrays(dataset)
     examples = arrays_length(arrays)
-    starts = tf.data.Dataset.range(0, examples, batch_size)
+    starts = tf.data.Dataset.range(0, examples, _BATCH_SIZE)
 
     def batch(start):
-        return tf.nest.map_structure(lambda a: a[start : start + batch_size], arrays)
+        return tf.nest.map_structure(lambda a: a[start : start + _BATCH_SIZE], arrays)
 
     return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -99,3 +102,32 @@ def _check_labelled(parts, received):
     labelled = isinstance(parts, (tuple, list)) and len(parts) in (2, 3)
     if not labelled or parts[1] is None:
         raise ValueError(f"{_WHAT_TO_PASS} Received: {received}")
+
+
+def check_structure(model, batch_spec):
+    """Refuses a dataset that the model cannot be called with.
+
+    Args:
+        model: A compiled `keras.Model`.
+        batch_spec: The element spec of a dataset from `as_batches`.
+
+    Raises:
+        ValueError: If the number of inputs or labels differs from the model's.
+    """
+    x, y = batch_spec[0], batch_spec[1]
+    if not getattr(model, "inputs", None):
+        return  # A subclassed model: only its call knows.
+    losses = [loss for loss in tf.nest.flatten(model.loss) if loss is not None]
+    nested = tf.nest.is_nested(model.loss)
+    outputs = len(model.outputs)
+    for name, parts, allowed in (
+        ("inputs", x, {len(model.inputs)}),
+        ("labels", y, {outputs, len(losses)} if nested else {outputs}),
+    ):
+        count = len(tf.nest.flatten(parts))
+        if count not in allowed:
+            raise ValueError(
+                f"`dataset` must have the {name} of the model: "
+                f"{' or '.join(map(str, sorted(allowed)))} arrays. "
+                f"Received: {count} arrays, {parts}"
+            )

@@ -8,12 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.data import as_batches
+from keras_fdr.data import as_batches, check_structure
 from keras_fdr.objective import Objective
 from keras_fdr.observables import dot
+from keras_fdr.state import State
 
-# Examples of a batch where the caller gives arrays.
-_BATCH_SIZE = 1000
 # Seconds of silence after which a progress bar appears, and between its updates.
 _PATIENCE = 3.0
 _UPDATE_EVERY = 0.5
@@ -106,8 +105,8 @@ class FullBatchPass:
         self.model = model
         self.training = training
         self.verbose = verbose
-        batches = as_batches(dataset, _BATCH_SIZE)
-        _check_structure(model, batches.element_spec)
+        batches = as_batches(dataset)
+        check_structure(model, batches.element_spec)
         _compat.build(model, batches.element_spec)
         self._strategy = model.distribute_strategy
         self._batch_count = int(batches.cardinality())
@@ -123,11 +122,22 @@ class FullBatchPass:
         """List of `keras.Variable`: θ, in the order of `FullBatch.gradient`."""
         return self.objective.weights
 
+    @property
+    def metric_names(self):
+        """List of strings, the keys of `FullBatch.metrics`."""
+        return [name for name in self.model.get_metrics_result() if name != "loss"]
+
+    def is_current(self, model):
+        """Whether this pass is of `model` as it is compiled now."""
+        return self.objective.is_current(model)
+
     def __call__(self, gradient=False):
         """Goes through the dataset once (see the class)."""
-        state = _State(self.model, self._strategy)
+        model = self.model
+        variables = [*model.non_trainable_variables, *model.metrics_variables]
+        state = State(variables, self._strategy)
         try:
-            for metric in self.model.metrics:
+            for metric in model.metrics:
                 metric.reset_state()
             self._go_through()
             loss, norm_squared, examples, losses, parts = self._finish()
@@ -136,7 +146,7 @@ class FullBatchPass:
                     "`dataset` must have at least one example. Received: an empty "
                     "dataset"
                 )
-            metrics = self.model.get_metrics_result()
+            metrics = model.get_metrics_result()
             # Keras' mean of the batches' losses, which masks and ragged ends bias.
             metrics.pop("loss", None)
             metrics.update(losses)
@@ -254,23 +264,6 @@ class FullBatchPass:
         return loss, dot(gradient, gradient), sums.denominators[0], losses, gradient
 
 
-class _State:
-    """All that a forward pass can change in a model, to put it back."""
-
-    def __init__(self, model, strategy):
-        variables = [*model.non_trainable_variables, *model.metrics_variables]
-        self._components = [
-            component
-            for variable in variables
-            for component in strategy.experimental_local_results(variable.value)
-        ]
-        self._values = [tf.identity(c) for c in self._components]
-
-    def restore(self):
-        for component, value in zip(self._components, self._values, strict=True):
-            component.assign(value)
-
-
 def _add_each(totals, values):
     for total, value in zip(totals, values, strict=True):
         total.assign_add(value)
@@ -283,24 +276,3 @@ def _read_each(totals):
 def _as_number(value):
     value = np.asarray(value)
     return value.item() if value.ndim == 0 else value
-
-
-def _check_structure(model, batch_spec):
-    """Refuses a dataset that the model cannot be called with."""
-    x, y = batch_spec[0], batch_spec[1]
-    if not getattr(model, "inputs", None):
-        return  # A subclassed model: only its call knows.
-    losses = [loss for loss in tf.nest.flatten(model.loss) if loss is not None]
-    nested = tf.nest.is_nested(model.loss)
-    outputs = len(model.outputs)
-    for name, parts, allowed in (
-        ("inputs", x, {len(model.inputs)}),
-        ("labels", y, {outputs, len(losses)} if nested else {outputs}),
-    ):
-        count = len(tf.nest.flatten(parts))
-        if count not in allowed:
-            raise ValueError(
-                f"`dataset` must have the {name} of the model: "
-                f"{' or '.join(map(str, sorted(allowed)))} arrays. "
-                f"Received: {count} arrays, {parts}"
-            )

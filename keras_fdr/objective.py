@@ -68,6 +68,11 @@ class Objective:
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         self.l2 = getattr(inner, "l2", 0.0)
         self._optimizer = inner
+        self._compiled = _compat.compiled_loss(model)
+
+    def is_current(self, model):
+        """Whether this is the objective of `model` as it is compiled now."""
+        return model is self.model and _compat.compiled_loss(model) is self._compiled
 
     @property
     def weights(self):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_fdr.blocks import BlockSums
-from keras_fdr.record import ROW, Record
+from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -87,6 +87,7 @@ class FDRObservables(keras.layers.Layer):
         self.capacity = capacity
         self.center = center
         self.blocks = BlockSums(capacity, len(ROW), name="blocks")
+        self.passes = BlockSums(capacity, len(FULL_BATCH_ROW), name="passes")
         self._centers = 0
 
     def build(self, theta_shape):
@@ -96,6 +97,7 @@ class FDRObservables(keras.layers.Layer):
             theta_shape: List of shapes, one per weight tensor.
         """
         self.blocks.build()
+        self.passes.build()
         once = {"trainable": False, "aggregation": "only_first_replica"}
         # NaN differs from every learning rate: the next step begins a record.
         self.learning_rate = self.add_weight(
@@ -156,21 +158,64 @@ class FDRObservables(keras.layers.Layer):
         Returns:
             A `Record`; its `steps` is 0 before the first step.
         """
+        return self._read(self.blocks, ROW)
+
+    @tf.function
+    def measure_full_batch(
+        self, gradient, velocity, momentum, dampening, loss
+    ):
+        """Measures FDR2's left side once and adds it to the full-batch record.
+
+            O_FB = (1−ν) |∇f|² − μ v(t)·∇f,   eq. (18)
+
+        with the full-batch gradient in both terms: v·∇f^B has the same mean only
+        where mini-batches are drawn independently.
+
+        Args:
+            gradient: List of tensors, ∇f(θ(t)), with every L2 term.
+            velocity: List of velocities v(t), free of the learning rate; an empty
+                list where there is no momentum.
+            momentum: Scalar, μ.
+            dampening: Scalar, ν.
+            loss: Scalar, f(θ(t)).
+
+        Returns:
+            Float64 tensor of shape `(4,)`: `full_batch_loss`,
+            `full_batch_gradient_norm_squared` |∇f|²,
+            `full_batch_velocity_gradient` v·∇f and `full_batch_dissipation` O_FB.
+        """
+        mu, nu, f = map(_float64, (momentum, dampening, loss))
+        g_g = dot(gradient, gradient)
+        v_g = dot(velocity, gradient) if velocity else tf.zeros((), "float64")
+        tf.cond(self.passes.is_full(), self.passes.merge, lambda: None)
+        return self.passes(tf.stack([f, g_g, v_g, (1 - nu) * g_g - mu * v_g]))
+
+    def full_batch_record(self):
+        """Reads the record of the full-batch passes since t was last 0.
+
+        Returns:
+            A `Record` whose rows are passes, with its own `names`.
+        """
+        return self._read(self.passes, FULL_BATCH_ROW)
+
+    def _read(self, blocks, names):
         if not self.built:
-            return Record.empty()
-        steps = int(self.blocks.steps.numpy())
-        length = int(self.blocks.block_length.numpy())
+            return Record.empty(names)
+        steps = int(blocks.steps.numpy())
+        length = int(blocks.block_length.numpy())
         return Record(
-            sums=self.blocks.sums.numpy()[: -(-steps // length)],
+            sums=blocks.sums.numpy()[: -(-steps // length)],
             steps=steps,
             block_length=length,
             learning_rate=float(self.learning_rate.numpy()),
+            names=names,
         )
 
     def reset(self):
         """Sets t = 0: the next step begins a new record."""
         if self.built:
             self.blocks.clear()
+            self.passes.clear()
             self.learning_rate.assign(float("nan"))
 
     def restart_count(self):
@@ -221,6 +266,7 @@ class FDRObservables(keras.layers.Layer):
             for center, weight in zip(self.theta_center, theta, strict=False):
                 center.assign(weight)
             self.blocks.clear()
+            self.passes.clear()
 
         tf.cond(
             tf.logical_or(begins, self.blocks.is_full()),

@@ -15,6 +15,15 @@ ROW = (
 )
 
 
+# What a full-batch pass measures, in a record of its own.
+FULL_BATCH_ROW = (
+    "full_batch_loss",
+    "full_batch_gradient_norm_squared",
+    "full_batch_velocity_gradient",
+    "full_batch_dissipation",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """What was measured since t was last 0, at one learning rate.
@@ -39,12 +48,14 @@ class Record:
     [1 2 3 4] [ 0.   5.   7.5 12.5]
 
     Args:
-        sums: Float array of shape `(blocks, 5)`: sums of the rows of each block,
-            in the order dissipation, fluctuation, velocity_gradient,
-            gradient_norm_squared, loss. The last block may be incomplete.
+        sums: Float array of shape `(blocks, len(names))`: sums of the rows of each
+            block. The last block may be incomplete.
         steps: Integer, t: the number of rows.
         block_length: Integer, the steps in a complete block. Defaults to `1`.
         learning_rate: Float, η, of the whole record. Defaults to NaN, unknown.
+        names: Tuple of strings, what a row holds. Defaults to dissipation,
+            fluctuation, velocity_gradient, gradient_norm_squared, loss. In a record
+            of full-batch passes a row is one pass, and t counts passes.
 
     Raises:
         ValueError: If `sums` does not have the shape that `steps` and
@@ -55,25 +66,25 @@ class Record:
     steps: int
     block_length: int = 1
     learning_rate: float = float("nan")
-
-    names = ROW
+    names: tuple[str, ...] = ROW
 
     def __post_init__(self):
         sums = np.asarray(self.sums, dtype=np.float64)
         blocks = -(-self.steps // self.block_length)
-        if sums.shape != (blocks, len(ROW)):
+        width = len(self.names)
+        if sums.shape != (blocks, width):
             raise ValueError(
-                f"`sums` must have one row of {len(ROW)} numbers for each block of "
-                f"`block_length` steps, hence shape {(blocks, len(ROW))}. Received: "
+                f"`sums` must have one row of {width} numbers for each block of "
+                f"`block_length` steps, hence shape {(blocks, width)}. Received: "
                 f"sums.shape={sums.shape}, steps={self.steps}, "
                 f"block_length={self.block_length}"
             )
         object.__setattr__(self, "sums", sums)
 
     @classmethod
-    def empty(cls):
+    def empty(cls, names=ROW):
         """A record of no steps."""
-        return cls(np.zeros((0, len(ROW))), steps=0)
+        return cls(np.zeros((0, len(names))), steps=0, names=names)
 
     @property
     def window_start(self):
@@ -172,6 +183,7 @@ class Record:
                 steps=self.steps,
                 block_length=self.block_length,
                 learning_rate=self.learning_rate,
+                names=self.names,
             )
         os.replace(partial, path)
 
@@ -196,6 +208,7 @@ class Record:
                     steps=int(file["steps"]),
                     block_length=int(file["block_length"]),
                     learning_rate=float(file["learning_rate"]),
+                    names=tuple(map(str, file["names"])),
                 )
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
@@ -204,11 +217,11 @@ class Record:
             ) from error
 
     def _column(self, name):
-        if name not in ROW:
+        if name not in self.names:
             raise ValueError(
-                f"`name` must be one of {', '.join(ROW)}. Received: name={name!r}"
+                f"`name` must be one of {', '.join(self.names)}. Received: name={name!r}"
             )
-        return self.sums[:, ROW.index(name)]
+        return self.sums[:, self.names.index(name)]
 
     def _block_ends(self):
         ends = np.arange(1, len(self.sums) + 1) * self.block_length
