@@ -9,7 +9,7 @@ import numpy as np
 from keras_fdr import _compat
 from keras_fdr.cuts import Cut
 from keras_fdr.epoch_pass import EpochPasses
-from keras_fdr.optimizer import FDRSGD
+from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.stationarity import ThresholdRule, Verdict, obstacle
 
@@ -215,15 +215,7 @@ class FDRCallback(keras.callbacks.Callback):
         observables.seal(optimizer.weights)
 
     def _optimizer(self):
-        optimizer = self.model.optimizer
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        if not isinstance(inner, FDRSGD):
-            raise ValueError(
-                "`FDRCallback` needs an optimizer that measures its steps: compile "
-                "the model with `keras_fdr.FDRSGD`. "
-                f"Received: optimizer={type(inner).__name__}"
-            )
-        return inner
+        return measuring_optimizer(self.model, "FDRCallback")
 
     def _cut(self, epoch, optimizer, old, verdict):
         new = max((1 - self.decay) * old, self.min_learning_rate)

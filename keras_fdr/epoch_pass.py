@@ -1,7 +1,5 @@
 """The full-batch passes of `FDRCallback`."""
 
-import tensorflow as tf
-
 from keras_fdr.data import as_batches
 from keras_fdr.full_batch import FullBatchPass
 
@@ -40,16 +38,8 @@ class EpochPasses:
             names = ["loss", "gradient_norm", "dissipation", *self._pass.metric_names]
             return {f"full_batch_{name}": float("nan") for name in names}
         result = self._pass(gradient=True)
-        observables = optimizer.observables
-        observables.measure_full_batch(
-            result.gradient,
-            [v.value for v in optimizer.velocities],
-            momentum=optimizer.momentum,
-            dampening=optimizer.dampening,
-            # A Python number would be compiled in.
-            loss=tf.constant(result.loss, "float64"),
-        )
-        average = observables.full_batch_record().half_running_average
+        optimizer.measure_full_batch(result)
+        average = optimizer.observables.full_batch_record().half_running_average
         measured = {
             "loss": result.loss,
             "gradient_norm": result.gradient_norm,

@@ -163,6 +163,24 @@ class FDRSGD(EffectiveGradientOptimizer):
             if gradient is not None:
                 self._move(i, gradient, learning_rate)
 
+    def measure_full_batch(self, full_batch):
+        """Adds a full-batch pass at the present weights and velocities to the record.
+
+        Args:
+            full_batch: A `FullBatch` with its gradient.
+
+        Returns:
+            Float64 tensor, the row (see `FDRObservables.measure_full_batch`).
+        """
+        return self.observables.measure_full_batch(
+            full_batch.gradient,
+            [tf.convert_to_tensor(v.value) for v in self.velocities],
+            momentum=self.momentum,
+            dampening=self.dampening,
+            # A Python number would be compiled in.
+            loss=tf.constant(full_batch.loss, "float64"),
+        )
+
     def _add_l2(self, theta, gradients, loss):
         """The gradients and the loss with the term ½λ|θ|²."""
         pairs = list(zip(gradients, theta, strict=True))
@@ -212,6 +230,27 @@ class FDRSGD(EffectiveGradientOptimizer):
                 config["observables"], custom_objects=custom_objects
             )
         return super().from_config(config, custom_objects=custom_objects)
+
+
+def measuring_optimizer(model, who):
+    """The `FDRSGD` of a compiled model, also inside a `LossScaleOptimizer`.
+
+    Args:
+        model: A compiled `keras.Model`.
+        who: Name of the caller, for the error.
+
+    Raises:
+        ValueError: If the model has another optimizer.
+    """
+    optimizer = model.optimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(inner, FDRSGD):
+        raise ValueError(
+            f"`{who}` needs an optimizer that measures its steps: compile "
+            "the model with `keras_fdr.FDRSGD`. "
+            f"Received: optimizer={type(inner).__name__}"
+        )
+    return inner
 
 
 def _refuse_other_dynamics(kwargs):

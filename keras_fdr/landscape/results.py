@@ -1,0 +1,88 @@
+"""What a sweep measured, as a table."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """One row for each seed and learning rate.
+
+    Args:
+        settings: Dictionary of what was asked for: `mode`, `stages`, `initial`,
+            `seeds`, `batch_size`, `examples`, `momentum`, `dampening`, `l2`.
+        rows: List of dictionaries. `seed`, `stage` and `learning_rate` say which
+            run; `steps` and `passes` how long; the others are averages over its
+            newest half: `full_batch_loss`, `full_batch_gradient_norm_squared`,
+            `full_batch_velocity_gradient`, `full_batch_dissipation` (O_FB),
+            `velocity_curvature` ⟨v(t+1)ᵀHv(t+1)⟩, `noise_curvature` Tr(HC̃),
+            `gradient_norm_squared` Tr C̃, `dissipation` and `fluctuation`. `series`
+            holds `steps` and the half-running averages of the latter two, for
+            figure 2.
+    """
+
+    settings: dict
+    rows: list = field(default_factory=list)
+
+    @property
+    def learning_rates(self):
+        """The different η, ascending."""
+        return sorted({row["learning_rate"] for row in self.rows})
+
+    def column(self, name):
+        """One quantity of every run.
+
+        Args:
+            name: The key of a row.
+
+        Returns:
+            Float array of shape `(seeds, learning rates)`, ascending in both, of
+            the seeds that have finished every learning rate. A learning rate that
+            came twice is averaged.
+        """
+        cells = {}
+        for row in self.rows:
+            key = row["seed"], row["learning_rate"]
+            cells.setdefault(key, []).append(row[name])
+        rates = self.learning_rates
+        seeds = sorted({seed for seed, _ in cells})
+        complete = [s for s in seeds if all((s, rate) in cells for rate in rates)]
+        table = [[np.mean(cells[s, rate]) for rate in rates] for s in complete]
+        return np.array(table, dtype=np.float64).reshape(len(complete), len(rates))
+
+    def save(self, path):
+        """Writes the table as JSON; a file of that name is replaced when complete.
+
+        Args:
+            path: File name or path object.
+        """
+        partial = Path(f"{os.fspath(path)}.partial")
+        content = {"settings": self.settings, "rows": self.rows}
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path):
+        """Reads a table that `save` wrote.
+
+        Args:
+            path: File name or path object, or the directory of a sweep.
+
+        Raises:
+            ValueError: If the file is not a complete table.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "sweep.json"
+        try:
+            content = json.loads(path.read_text())
+            return cls(content["settings"], content["rows"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                "A table must be one that a sweep wrote, whole. "
+                f"Received: {str(path)!r} ({error})"
+            ) from error

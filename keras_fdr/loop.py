@@ -1,0 +1,94 @@
+"""The train step of `fit`, over many chosen batches in one compiled call."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_fdr.data import arrays_length, as_arrays
+
+
+class CompiledLoop:
+    """Trains on chosen examples without leaving the device.
+
+    Each step is `model.train_step`, as in `fit`, with the data held on the device;
+    nothing but the choice of examples is sent to it.
+
+    Args:
+        model: A built and compiled `keras.Model`.
+        dataset: What `FullBatchPass` takes; a `tf.data.Dataset` is read into memory.
+    """
+
+    def __init__(self, model, dataset):
+        self.arrays = as_arrays(dataset)
+        self.examples = arrays_length(self.arrays)
+        self._model = model
+        self._run = tf.function(
+            self._steps,
+            autograph=False,
+            jit_compile=bool(model.jit_compile),
+            reduce_retracing=True,
+        )
+
+    def run(self, batches, start=0, stop=None):
+        """Takes the steps `start` to `stop` of a list of batches.
+
+        Args:
+            batches: Integer array of shape `(steps, batch_size)`: the examples of
+                each step. One shape compiles once, whatever `start` and `stop`.
+            start: Integer, the first row to use. Defaults to `0`.
+            stop: Integer, the row before which to stop. Defaults to `None`, all.
+        """
+        stop = len(batches) if stop is None else stop
+        if stop > start:
+            self._run(
+                tf.constant(batches, tf.int32), tf.constant(start), tf.constant(stop)
+            )
+
+    def _steps(self, batches, start, stop):
+        def step(row):
+            self._model.train_step(gather(self.arrays, batches[row]))
+            return row + 1
+
+        tf.while_loop(lambda row: row < stop, step, [start])
+
+
+def gather(arrays, examples):
+    """The given examples of (nested) tensors."""
+    return tf.nest.map_structure(lambda a: tf.gather(a, examples), arrays)
+
+
+def independent_batches(rng, examples, batch_size, count):
+    """Batches drawn independently of one another: E[∇f^B|θ] = ∇f.
+
+    Args:
+        rng: A `numpy.random.Generator`.
+        examples: Integer, N_s.
+        batch_size: Integer, |B|: a batch holds no example twice.
+        count: Integer, the number of batches.
+
+    Returns:
+        Integer array of shape `(count, batch_size)`.
+    """
+    draw = [
+        rng.choice(examples, batch_size, replace=False, shuffle=False)
+        for _ in range(count)
+    ]
+    return np.array(draw, dtype=np.int32).reshape(count, batch_size)
+
+
+def shuffled_batches(rng, examples, batch_size):
+    """One epoch of the paper's protocol: every example at most once.
+
+    What does not fill a batch is left out, since a smaller batch would be drawn from
+    another distribution.
+
+    Args:
+        rng: A `numpy.random.Generator`.
+        examples: Integer, N_s.
+        batch_size: Integer, |B|.
+
+    Returns:
+        Integer array of shape `(examples // batch_size, batch_size)`.
+    """
+    steps = examples // batch_size
+    order = rng.permutation(examples)[: steps * batch_size]
+    return order.reshape(steps, batch_size).astype(np.int32)
