@@ -104,30 +104,8 @@ def _check_labelled(parts, received):
         raise ValueError(f"{_WHAT_TO_PASS} Received: {received}")
 
 
-def check_structure(model, batch_spec):
-    """Refuses a dataset that the model cannot be called with.
-
-    Args:
-        model: A compiled `keras.Model`.
-        batch_spec: The element spec of a dataset from `as_batches`.
-
-    Raises:
-        ValueError: If the number of inputs or labels differs from the model's.
-    """
-    x, y = batch_spec[0], batch_spec[1]
-    if not getattr(model, "inputs", None):
-        return  # A subclassed model: only its call knows.
-    losses = [loss for loss in tf.nest.flatten(model.loss) if loss is not None]
-    nested = tf.nest.is_nested(model.loss)
-    outputs = len(model.outputs)
-    for name, parts, allowed in (
-        ("inputs", x, {len(model.inputs)}),
-        ("labels", y, {outputs, len(losses)} if nested else {outputs}),
-    ):
-        count = len(tf.nest.flatten(parts))
-        if count not in allowed:
-            raise ValueError(
-                f"`dataset` must have the {name} of the model: "
-                f"{' or '.join(map(str, sorted(allowed)))} arrays. "
-                f"Received: {count} arrays, {parts}"
-            )
+def batch_spec(arrays):
+    """The `tf.TensorSpec`s of a batch of any size from such tensors."""
+    return tf.nest.map_structure(
+        lambda a: tf.TensorSpec([None, *a.shape[1:]], a.dtype), arrays
+    )

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_fdr import _compat
-from keras_fdr.data import as_batches, check_structure
+from keras_fdr.data import as_batches
 from keras_fdr.objective import Objective
 from keras_fdr.observables import dot
 from keras_fdr.state import State
@@ -101,13 +100,11 @@ class FullBatchPass:
     """
 
     def __init__(self, model, dataset, training=False, verbose=0):
-        self.objective = Objective(model)
         self.model = model
         self.training = training
         self.verbose = verbose
         batches = as_batches(dataset)
-        check_structure(model, batches.element_spec)
-        _compat.build(model, batches.element_spec)
+        self.objective = Objective(model, batches.element_spec)
         self._strategy = model.distribute_strategy
         self._batch_count = int(batches.cardinality())
         self._batches = self._strategy.experimental_distribute_dataset(batches)

@@ -38,15 +38,16 @@ class Objective:
     `FDRSGD`. What is not a mean over examples is refused by name.
 
     Args:
-        model: A compiled `keras.Model`.
+        model: A compiled `keras.Model`; it is built if it is not yet.
+        batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
 
     Raises:
         TypeError: If `model` is no `keras.Model`.
-        ValueError: If it is not compiled with an optimizer and a loss, or computes
-            its loss itself.
+        ValueError: If it is not compiled with an optimizer and a loss, computes its
+            loss itself, or takes another number of inputs or labels.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, batch_spec):
         if not isinstance(model, keras.Model):
             raise TypeError(
                 f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
@@ -63,6 +64,8 @@ class Objective:
                     f"`{method}` minimises is not known to be a mean over examples. "
                     f"Received: {type(model).__name__}.{method}"
                 )
+        _check_structure(model, batch_spec)
+        _compat.build(model, batch_spec)
         self.model = model
         optimizer = model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -124,12 +127,47 @@ class Objective:
                 total += self.l2 * tf.cast(tf.nn.l2_loss(value), total.dtype)
         return total
 
-    def mini_batch_loss(self, x, y, sample_weight, training):
-        """f^B without its regularisers: the data loss of one batch."""
-        sums, _ = self.sums(x, y, sample_weight, training)
-        return tf.add_n(
-            [
-                tf.math.divide_no_nan(n, tf.cast(d, n.dtype))
-                for n, d in zip(sums.numerators, sums.denominators, strict=True)
-            ]
-        )
+    def gradient(self, x, y, sample_weight, training=False):
+        """∇f^B with all regularisers: list of tensors, `None` where independent."""
+        theta = [w.value for w in self.weights]
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            sums, _ = self.sums(x, y, sample_weight, training)
+            loss = tf.zeros((), sums.numerators[0].dtype)
+            for n, d in zip(sums.numerators, sums.denominators, strict=True):
+                loss += tf.math.divide_no_nan(n, tf.cast(d, n.dtype))
+        data = tape.gradient(loss, theta)
+        connected = [g is not None for g in data]
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            regularisation = self.regularisation(theta, connected)
+        return [
+            _plus(a, b)
+            for a, b in zip(data, tape.gradient(regularisation, theta), strict=True)
+        ]
+
+
+def _plus(a, b):
+    known = [tf.convert_to_tensor(g) for g in (a, b) if g is not None]
+    return tf.add_n(known) if known else None
+
+
+def _check_structure(model, batch_spec):
+    """Refuses a dataset that the model cannot be called with."""
+    x, y = batch_spec[0], batch_spec[1]
+    if not getattr(model, "inputs", None):
+        return  # A subclassed model: only its call knows.
+    losses = [loss for loss in tf.nest.flatten(model.loss) if loss is not None]
+    nested = tf.nest.is_nested(model.loss)
+    outputs = len(model.outputs)
+    for name, parts, allowed in (
+        ("inputs", x, {len(model.inputs)}),
+        ("labels", y, {outputs, len(losses)} if nested else {outputs}),
+    ):
+        count = len(tf.nest.flatten(parts))
+        if count not in allowed:
+            raise ValueError(
+                f"`dataset` must have the {name} of the model: "
+                f"{' or '.join(map(str, sorted(allowed)))} arrays. "
+                f"Received: {count} arrays, {parts}"
+            )

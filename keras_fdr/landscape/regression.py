@@ -1,0 +1,229 @@
+"""What the dependence of O_FB on the learning rate says of the landscape."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_fdr.landscape.estimates import Estimate, mean, ratio
+from keras_fdr.landscape.results import SweepResults
+
+# The extrapolation to η → 0 rests on so many of the smallest learning rates.
+_EXTRAPOLATED_FROM = 3
+# Where O_FB is within this of (η/2)⟨vᵀHv⟩ the loss counts as harmonic.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What `fit` found; every number an `Estimate` with its 95% interval over seeds.
+
+    Args:
+        mode: `"independent"` or `"paper"`, how batches were drawn.
+        seeds: Integer, the number of seeds that the intervals rest on.
+        learning_rates: Tuple of floats, η, ascending.
+        full_batch_dissipation: Tuple of `Estimate`, ⟨O_FB⟩ at each η.
+        slope: ⟨O_FB⟩/η at the smallest η: the paper's line through the origin.
+        noise_curvature: Tr(HC̃) in the limit η → 0,
+            2 (1−μ²)/(1−ν)² · ⟨O_FB⟩/η. This is the quantity without momentum; the
+            curvature that the velocity feels is `velocity_curvature`.
+        velocity_curvature: ⟨vᵀHv⟩ in the limit η → 0, 2 ⟨O_FB⟩/η.
+        gradient_second_moment: Tr C̃ in the limit η → 0.
+        hessian_magnitude: Tr(HC̃)/Tr C̃ in the limit η → 0: the mean curvature over
+            the directions in which the noise fluctuates.
+        nonlinearity: Tuple of `Estimate`, ⟨O_FB⟩/(slope·η) − 1 at each η: what the
+            paper reads. It also has a share of C̃ that changes with η, which even a
+            quadratic loss has.
+        residual: Tuple of `Estimate`, ⟨O_FB⟩/((η/2)⟨vᵀHv⟩) − 1 at each η: 0 for
+            every quadratic loss, so this one shows anharmonicity alone.
+        extrapolation: String, how the limit was taken.
+        verdict: String, where the harmonic approximation ends.
+    """
+
+    mode: str
+    seeds: int
+    learning_rates: tuple
+    full_batch_dissipation: tuple
+    slope: Estimate
+    noise_curvature: Estimate
+    velocity_curvature: Estimate
+    gradient_second_moment: Estimate
+    hessian_magnitude: Estimate
+    nonlinearity: tuple
+    residual: tuple
+    extrapolation: str
+    verdict: str
+
+    @property
+    def harmonic_up_to(self):
+        """The largest η up to which the residual is within 10% of 0, or `None`."""
+        held = None
+        for rate, residual in zip(self.learning_rates, self.residual, strict=True):
+            if not _is_harmonic(residual):
+                break
+            held = rate
+        return held
+
+    @property
+    def anharmonic_from(self):
+        """The smallest η at which the residual is beyond 10% of 0, or `None`."""
+        pairs = zip(self.learning_rates, self.residual, strict=True)
+        return next((rate for rate, r in pairs if _is_anharmonic(r)), None)
+
+    def __str__(self):
+        lines = [
+            f"Mode {self.mode}, {self.seeds} seeds; [ ] are 95% intervals over seeds.",
+            f"Tr(HC)      {self.noise_curvature}   as learning rate -> 0",
+            f"Tr C        {self.gradient_second_moment}",
+            f"Tr(HC)/Tr C {self.hessian_magnitude}",
+            f"({self.extrapolation})",
+            "",
+            f"{'learning rate':>13}  {'O_FB':^32}  {'nonlinearity':^28}  residual",
+        ]
+        rows = zip(
+            self.learning_rates,
+            self.full_batch_dissipation,
+            self.nonlinearity,
+            self.residual,
+            strict=True,
+        )
+        for rate, dissipation, nonlinearity, residual in rows:
+            lines.append(
+                f"{rate:13.4g}  {dissipation!s:^32}  {_percent(nonlinearity):^28}  "
+                f"{_percent(residual)}"
+            )
+        return "\n".join([*lines, self.verdict])
+
+
+def fit(results):
+    """Reads the landscape from a sweep: FDR2, section 3.2 of the paper.
+
+        (1−ν)⟨|∇f|²⟩ − μ⟨v·∇f⟩ = (η/2) ⟨v(t+1)ᵀ H v(t+1)⟩ + O(η²)
+
+    Eq. (29) of the paper lacks the factor ½. As η → 0,
+    ⟨vᵀHv⟩ → (1−ν)²/(1−μ²) Tr(HC̃), hence Tr(HC̃) ≈ 2 (1−μ²)/(1−ν)² ⟨O_FB⟩/η. The
+    limit is the intercept of a straight line through ⟨O_FB⟩/η against η at the three
+    smallest η, fitted for each seed by itself.
+
+    Example:
+
+    >>> from keras_fdr import landscape
+    >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
+    >>> rows = [
+    ...     {"seed": seed, "learning_rate": rate, "full_batch_dissipation": 3 * rate,
+    ...      "velocity_curvature": 6.0, "gradient_norm_squared": 2.0}
+    ...     for seed in (0, 1) for rate in (0.1, 0.2)]
+    >>> found = landscape.fit(landscape.SweepResults(settings, rows))
+    >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
+    6.0 0.2
+
+    Args:
+        results: `SweepResults`, or the file or directory of a sweep.
+
+    Returns:
+        A `Landscape`.
+
+    Raises:
+        ValueError: If no seed has finished every learning rate.
+        TypeError: If `results` is none of these.
+
+    Reference:
+        [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 2.2 and 3.2.
+    """
+    if isinstance(results, (str, os.PathLike)):
+        results = SweepResults.load(results)
+    if not isinstance(results, SweepResults):
+        raise TypeError(
+            "`results` must be `SweepResults` or the path of a sweep. "
+            f"Received: {type(results).__name__}"
+        )
+    eta = np.array(results.learning_rates)
+    dissipation = results.column("full_batch_dissipation")
+    if dissipation.size == 0:
+        raise ValueError(
+            "A landscape needs at least one seed that has finished every learning "
+            f"rate. Received: {len(results.rows)} finished runs"
+        )
+    curvature = results.column("velocity_curvature")
+    second_moment = results.column("gradient_norm_squared")
+    mu, nu = results.settings["momentum"], results.settings["dampening"]
+
+    slopes = _at_zero(eta, dissipation / eta)
+    noise = _at_zero(eta, second_moment)
+    to_noise = 2 * (1 - mu**2) / (1 - nu) ** 2
+    columns = range(len(eta))
+    residual = tuple(
+        _minus_one(ratio(dissipation[:, j], eta[j] / 2 * curvature[:, j]))
+        for j in columns
+    )
+    nonlinearity = tuple(
+        _minus_one(ratio(dissipation[:, j] / eta[j], dissipation[:, 0] / eta[0]))
+        for j in columns
+    )
+    return Landscape(
+        mode=results.settings["mode"],
+        seeds=len(dissipation),
+        learning_rates=tuple(map(float, eta)),
+        full_batch_dissipation=tuple(mean(dissipation[:, j]) for j in columns),
+        slope=mean(dissipation[:, 0] / eta[0]),
+        noise_curvature=mean(to_noise * slopes),
+        velocity_curvature=mean(2 * slopes),
+        gradient_second_moment=mean(noise),
+        hessian_magnitude=ratio(to_noise * slopes, noise),
+        nonlinearity=nonlinearity,
+        residual=residual,
+        extrapolation=_describe(eta),
+        verdict=_verdict(eta, residual),
+    )
+
+
+def _at_zero(eta, values):
+    """The limit η → 0 of each row of `values`."""
+    used = slice(0, _EXTRAPOLATED_FROM)
+    if len(eta) == 1:
+        return values[:, 0]
+    design = np.stack([np.ones_like(eta[used]), eta[used]], axis=1)
+    return np.linalg.lstsq(design, values[:, used].T, rcond=None)[0][0]
+
+
+def _describe(eta):
+    if len(eta) == 1:
+        return f"not extrapolated: at the only learning rate, {eta[0]:.4g}"
+    used = ", ".join(f"{rate:.4g}" for rate in eta[:_EXTRAPOLATED_FROM])
+    return f"extrapolated by a straight line in the learning rate from {used}"
+
+
+def _minus_one(estimate):
+    return Estimate(*(number - 1 for number in estimate))
+
+
+def _is_harmonic(residual):
+    return -MARGIN < residual.low and residual.high < MARGIN
+
+
+def _is_anharmonic(residual):
+    return residual.high < -MARGIN or residual.low > MARGIN
+
+
+def _verdict(eta, residual):
+    if any(np.isnan(r.low) for r in residual):
+        return (
+            "No verdict: one seed gives no interval. Run the sweep with at least two, "
+            "better four."
+        )
+    groups = {"holds": [], "fails": [], "is undecided": []}
+    for rate, r in zip(eta, residual, strict=True):
+        harmonic, anharmonic = _is_harmonic(r), _is_anharmonic(r)
+        group = "holds" if harmonic else "fails" if anharmonic else "is undecided"
+        groups[group].append(f"{rate:.4g}")
+    parts = [f"{name} at {', '.join(g)}" for name, g in groups.items() if g]
+    undecided = groups["is undecided"]
+    advice = " More seeds or longer stages narrow the intervals." if undecided else ""
+    return (
+        f"To {MARGIN:.0%}, the harmonic approximation {'; it '.join(parts)}.{advice}"
+    )
+
+
+def _percent(estimate):
+    value, low, high = (100 * number for number in estimate)
+    return f"{value:+.1f}% [{low:+.1f}, {high:+.1f}]"
