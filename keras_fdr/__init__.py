@@ -3,10 +3,11 @@
 Reference implementation of [Yaida, 2019](https://arxiv.org/abs/1810.00004).
 """
 
-from keras_fdr import plots
+from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
 from keras_fdr.callback import FDRCallback
 from keras_fdr.cuts import Cut
+from keras_fdr.full_batch import FullBatch, FullBatchPass
 from keras_fdr.observables import FDRObservables
 from keras_fdr.optimizer import FDRSGD
 from keras_fdr.record import Record
@@ -17,9 +18,12 @@ __all__ = [
     "Cut",
     "FDRCallback",
     "FDRObservables",
+    "FullBatch",
+    "FullBatchPass",
     "Record",
     "ThresholdRule",
     "Verdict",
     "__version__",
+    "landscape",
     "plots",
 ]

@@ -36,6 +36,7 @@ class FDRCallback(keras.callbacks.Callback):
     Example:
 
     >>> import keras, numpy as np
+    >>> from keras_fdr import FDRSGD
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     >>> model.compile(optimizer=FDRSGD(learning_rate=0.05, l2=0.01), loss="mse")
     >>> x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")

@@ -82,7 +82,9 @@ def arrays_length(arrays):
 def _to_tensor(array):
     tensor = tf.convert_to_tensor(array)
     # As `fit` does with NumPy's default dtype.
-    return tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
+    return (
+        tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
+    )
 
 
 def _check_batches(dataset):

@@ -15,7 +15,7 @@ class EpochPasses:
     def __init__(self, dataset, every):
         self._batches = as_batches(dataset)
         self._every = every
-        self._pass = None
+        self._pass: FullBatchPass | None = None
 
     def prepare(self, model, verbose):
         """Makes the pass for a model that is about to train.
@@ -34,10 +34,13 @@ class EpochPasses:
         In an epoch without a pass they are NaN rather than missing: `CSVLogger`
         takes its columns from the first epoch.
         """
+        full_batch_pass = self._pass
+        assert full_batch_pass is not None, "`prepare` comes first"
         if (epoch + 1) % self._every:
-            names = ["loss", "gradient_norm", "dissipation", *self._pass.metric_names]
+            metrics = full_batch_pass.metric_names
+            names = ["loss", "gradient_norm", "dissipation", *metrics]
             return {f"full_batch_{name}": float("nan") for name in names}
-        result = self._pass(gradient=True)
+        result = full_batch_pass(gradient=True)
         optimizer.measure_full_batch(result)
         average = optimizer.observables.full_batch_record().half_running_average
         measured = {

@@ -60,6 +60,7 @@ class FullBatchPass:
     Example:
 
     >>> import keras, numpy as np
+    >>> from keras_fdr import FDRSGD
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile(optimizer=FDRSGD(l2=0.1), loss="mse")
     >>> model.set_weights([np.array([[1.0], [2.0]]), np.array([0.0])])
@@ -223,11 +224,17 @@ class FullBatchPass:
             sums, y_pred = self.objective.sums(x, y, sample_weight, self.training)
         self.model.compute_metrics(x, y, y_pred, sample_weight)
         gradients = [tape.gradient(n, theta) for n in sums.numerators]
-        self._connected = [any(g is not None for g in gs) for gs in zip(*gradients)]
+        self._connected = [
+            any(g is not None for g in of_one)
+            for of_one in zip(*gradients, strict=True)
+        ]
         zeros = [tf.zeros(w.shape, w.dtype) for w in theta]
         gradients = [
-            [z if g is None else tf.convert_to_tensor(g) for g, z in zip(gs, zeros)]
-            for gs in gradients
+            [
+                zero if g is None else tf.convert_to_tensor(g)
+                for g, zero in zip(of_all, zeros, strict=True)
+            ]
+            for of_all in gradients
         ]
         return tf.nest.map_structure(lambda s: tf.cast(s, "float64"), sums), gradients
 

@@ -161,9 +161,7 @@ class FDRObservables(keras.layers.Layer):
         return self._read(self.blocks, ROW)
 
     @tf.function
-    def measure_full_batch(
-        self, gradient, velocity, momentum, dampening, loss
-    ):
+    def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):
         """Measures FDR2's left side once and adds it to the full-batch record.
 
             O_FB = (1−ν) |∇f|² − μ v(t)·∇f,   eq. (18)

@@ -218,9 +218,8 @@ class Record:
 
     def _column(self, name):
         if name not in self.names:
-            raise ValueError(
-                f"`name` must be one of {', '.join(self.names)}. Received: name={name!r}"
-            )
+            names = ", ".join(self.names)
+            raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
         return self.sums[:, self.names.index(name)]
 
     def _block_ends(self):

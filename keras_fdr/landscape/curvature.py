@@ -30,7 +30,9 @@ class CurvatureSampler:
         self._examples = arrays_length(self._arrays)
         check_batch_size(batch_size, self._examples)
         self._batch_size = batch_size
-        self._draws = tf.function(self._compute, autograph=False)
+        self._draws = tf.function(
+            self._compute, autograph=False, jit_compile=bool(model.jit_compile)
+        )
 
     def draw(self, rng, samples, velocities=(), momentum=0.0, dampening=0.0):
         """Takes independent draws.
@@ -147,6 +149,18 @@ def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
 
     v(t+1) = μ v(t) − (1−ν) ∇f^B with the present weights and velocities: the right
     side of FDR2 with momentum, but for the factor η/2 and the average over a run.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_fdr import FDRSGD, landscape
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer=FDRSGD(dampening=0.5), loss="mse")
+    >>> x, y = np.ones((4, 1)), np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> model.set_weights([np.array([[1.5]]), np.array([0.0])])
+    >>> curvature = landscape.velocity_curvature(model, (x, y), 1, samples=2000)
+    >>> curvature.contains(10.0)  # (1−ν)² Tr(HC̃), see `noise_curvature`
+    True
 
     Args:
         model: A `keras.Model` compiled with `FDRSGD`.

@@ -77,5 +77,7 @@ def ratio(numerators, denominators):
 def _interval(value, standard_error, repetitions):
     from scipy.stats import t
 
-    width = t.ppf(0.975, repetitions - 1) * standard_error if repetitions > 1 else np.nan
+    width = (
+        t.ppf(0.975, repetitions - 1) * standard_error if repetitions > 1 else np.nan
+    )
     return Estimate(float(value), float(value - width), float(value + width))

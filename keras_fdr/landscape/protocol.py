@@ -11,7 +11,7 @@ from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.state import State
 
 # Draws of the curvature at each full-batch pass.
-_CURVATURE_DRAWS = 4
+_CURVATURE_DRAWS = 16
 # Points of each half-running average that are kept for figure 2.
 _SERIES_POINTS = 100
 
@@ -114,7 +114,8 @@ def sweep(
         start = store.load("initial")
         if start is None:
             if initial:
-                run.stage(*initial, seed=0, stage=0, measure=False, progress=bar)
+                rate, epochs = initial
+                run.stage(rate, epochs, 0, 0, False, bar)
             start = run.weights()
             store.save("initial", start)
         elif initial:

@@ -36,6 +36,8 @@ class Landscape:
             quadratic loss has.
         residual: Tuple of `Estimate`, ⟨O_FB⟩/((η/2)⟨vᵀHv⟩) − 1 at each η: 0 for
             every quadratic loss, so this one shows anharmonicity alone.
+        ratio: Tuple of `Estimate`, Ō_L/Ō_R of FDR1 at each η: far from 1 the stage
+            was too short to become stationary, and its numbers mean little.
         extrapolation: String, how the limit was taken.
         verdict: String, where the harmonic approximation ends.
     """
@@ -51,6 +53,7 @@ class Landscape:
     hessian_magnitude: Estimate
     nonlinearity: tuple
     residual: tuple
+    ratio: tuple
     extrapolation: str
     verdict: str
 
@@ -78,19 +81,21 @@ class Landscape:
             f"Tr(HC)/Tr C {self.hessian_magnitude}",
             f"({self.extrapolation})",
             "",
-            f"{'learning rate':>13}  {'O_FB':^32}  {'nonlinearity':^28}  residual",
+            f"{'learning rate':>13}  {'O_FB':^32}  {'nonlinearity':^26}  "
+            f"{'residual':^26}  FDR1 ratio",
         ]
         rows = zip(
             self.learning_rates,
             self.full_batch_dissipation,
             self.nonlinearity,
             self.residual,
+            self.ratio,
             strict=True,
         )
-        for rate, dissipation, nonlinearity, residual in rows:
+        for rate, dissipation, nonlinearity, residual, fdr1 in rows:
             lines.append(
-                f"{rate:13.4g}  {dissipation!s:^32}  {_percent(nonlinearity):^28}  "
-                f"{_percent(residual)}"
+                f"{rate:13.4g}  {dissipation!s:^32}  {_percent(nonlinearity):^26}  "
+                f"{_percent(residual):^26}  {fdr1.value:.3f}"
             )
         return "\n".join([*lines, self.verdict])
 
@@ -111,7 +116,8 @@ def fit(results):
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
     ...     {"seed": seed, "learning_rate": rate, "full_batch_dissipation": 3 * rate,
-    ...      "velocity_curvature": 6.0, "gradient_norm_squared": 2.0}
+    ...      "velocity_curvature": 6.0, "gradient_norm_squared": 2.0,
+    ...      "dissipation": rate, "fluctuation": rate}
     ...     for seed in (0, 1) for rate in (0.1, 0.2)]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
@@ -146,6 +152,7 @@ def fit(results):
         )
     curvature = results.column("velocity_curvature")
     second_moment = results.column("gradient_norm_squared")
+    left, right = results.column("dissipation"), results.column("fluctuation")
     mu, nu = results.settings["momentum"], results.settings["dampening"]
 
     slopes = _at_zero(eta, dissipation / eta)
@@ -172,6 +179,7 @@ def fit(results):
         hessian_magnitude=ratio(to_noise * slopes, noise),
         nonlinearity=nonlinearity,
         residual=residual,
+        ratio=tuple(ratio(left[:, j], right[:, j]) for j in columns),
         extrapolation=_describe(eta),
         verdict=_verdict(eta, residual),
     )
@@ -198,7 +206,7 @@ def _minus_one(estimate):
 
 
 def _is_harmonic(residual):
-    return -MARGIN < residual.low and residual.high < MARGIN
+    return residual.low > -MARGIN and residual.high < MARGIN
 
 
 def _is_anharmonic(residual):
@@ -211,7 +219,7 @@ def _verdict(eta, residual):
             "No verdict: one seed gives no interval. Run the sweep with at least two, "
             "better four."
         )
-    groups = {"holds": [], "fails": [], "is undecided": []}
+    groups: dict[str, list[str]] = {"holds": [], "fails": [], "is undecided": []}
     for rate, r in zip(eta, residual, strict=True):
         harmonic, anharmonic = _is_harmonic(r), _is_anharmonic(r)
         group = "holds" if harmonic else "fails" if anharmonic else "is undecided"
@@ -219,9 +227,7 @@ def _verdict(eta, residual):
     parts = [f"{name} at {', '.join(g)}" for name, g in groups.items() if g]
     undecided = groups["is undecided"]
     advice = " More seeds or longer stages narrow the intervals." if undecided else ""
-    return (
-        f"To {MARGIN:.0%}, the harmonic approximation {'; it '.join(parts)}.{advice}"
-    )
+    return f"To {MARGIN:.0%}, the harmonic approximation {'; it '.join(parts)}.{advice}"
 
 
 def _percent(estimate):

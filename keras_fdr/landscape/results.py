@@ -44,7 +44,7 @@ class SweepResults:
             the seeds that have finished every learning rate. A learning rate that
             came twice is averaged.
         """
-        cells = {}
+        cells: dict[tuple, list] = {}
         for row in self.rows:
             key = row["seed"], row["learning_rate"]
             cells.setdefault(key, []).append(row[name])

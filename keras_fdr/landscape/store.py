@@ -29,6 +29,7 @@ class Store:
         if self._directory is None:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._table = self._directory / "sweep.json"
         if self._table.exists():
             self.results = SweepResults.load(self._table)
             theirs = self.results.settings
@@ -44,10 +45,6 @@ class Store:
                 )
         else:
             self.results.save(self._table)
-
-    @property
-    def _table(self):
-        return self._directory / "sweep.json"
 
     def add(self, row, weights):
         """Keeps one finished stage."""

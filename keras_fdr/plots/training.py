@@ -1,4 +1,4 @@
-"""The paper's figures from records and histories; needs matplotlib."""
+"""Figures 1 and 4 of the paper, from records and histories."""
 
 import os
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_fdr.plots.figures import finish, new_figure
 from keras_fdr.record import Record
 
 
@@ -67,7 +68,7 @@ def equilibration(source, path=None, title=None):
         ImportError: If matplotlib is not installed.
     """
     record = _as_record(source)
-    figure = _new_figure(figsize=(6.4, 6.4))
+    figure = new_figure(figsize=(6.4, 6.4))
     has_loss = bool(np.isfinite(record.half_running_average("loss")))
     axes = figure.subplots(1 + has_loss, 1, sharex=True, squeeze=False)[:, 0]
     if has_loss:
@@ -83,7 +84,7 @@ def equilibration(source, path=None, title=None):
     axes[-1].legend(frameon=False)
     if np.isfinite(record.learning_rate):
         axes[-1].set_title(rf"$\eta$ = {record.learning_rate:.4g}", fontsize="medium")
-    return _finish(figure, path, title)
+    return finish(figure, path, title)
 
 
 def schedule(histories, path=None, title=None):
@@ -124,7 +125,7 @@ def schedule(histories, path=None, title=None):
             "A history must have at least one of `learning_rate`, `loss`, `accuracy` "
             f"and `fdr_ratio`. Received: {sorted(known)}"
         )
-    figure = _new_figure(figsize=(6.4, 1 + 2 * len(panels)))
+    figure = new_figure(figsize=(6.4, 1 + 2 * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         for number, (label, logs) in enumerate(runs.items()):
@@ -139,7 +140,7 @@ def schedule(histories, path=None, title=None):
             axis.axhline(1, color="gray", lw=0.8)
     axes[0].legend(frameon=False)
     axes[-1].set_xlabel("epochs")
-    return _finish(figure, path, title)
+    return finish(figure, path, title)
 
 
 def _as_record(source):
@@ -165,21 +166,3 @@ def _as_logs(history):
             f"Received: {history}"
         )
     return logs
-
-
-def _new_figure(figsize):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Pictures need matplotlib: `pip install 'keras-fdr[plots]'`."
-        ) from error
-    return Figure(figsize=figsize, layout="constrained")
-
-
-def _finish(figure, path, title):
-    if title:
-        figure.suptitle(title, fontsize="medium")
-    if path is not None:
-        figure.savefig(path, dpi=150)
-    return figure

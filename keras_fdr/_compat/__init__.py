@@ -1,0 +1,26 @@
+"""Every private name of Keras and TensorFlow that this package uses.
+
+Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release moves
+one of these names, this is the only folder to change.
+"""
+
+from keras_fdr._compat.losses import activity_losses, loss_parts
+from keras_fdr._compat.models import build, compiled_loss, takes_training
+from keras_fdr._compat.optimizers import (
+    EffectiveGradientOptimizer,
+    built_weights,
+    learning_rate_schedule,
+    pass_loss_through,
+)
+
+__all__ = [
+    "EffectiveGradientOptimizer",
+    "activity_losses",
+    "build",
+    "built_weights",
+    "compiled_loss",
+    "learning_rate_schedule",
+    "loss_parts",
+    "pass_loss_through",
+    "takes_training",
+]

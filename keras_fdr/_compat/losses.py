@@ -1,0 +1,139 @@
+"""The losses of a compiled model, taken apart into sums and counts."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+from keras.src.backend import get_keras_mask, set_keras_mask
+
+
+class LossPart(NamedTuple):
+    """One loss of a compiled model over one batch, before division."""
+
+    name: str
+    weight: float
+    numerator: tf.Tensor
+    denominator: tf.Tensor
+    per_example: int | None
+    """The denominator over the examples where that is a constant, else `None`."""
+
+
+def loss_parts(model, y, y_pred, sample_weight):
+    """Numerators and denominators of every loss of a compiled model.
+
+    Keras returns means only, and divides by other counts where there are masks. Its
+    container of losses matches labels with outputs; here each loss inside it is made
+    to leave its parts behind while the container runs.
+
+    Returns:
+        List of `LossPart`.
+
+    Raises:
+        ValueError: If a loss is not a mean over examples.
+    """
+    container = model._compile_loss
+    originals = container._flat_losses
+    parts: list[LossPart] = []
+    try:
+        container._flat_losses = [
+            original._replace(loss=_Dividing(original, parts)) for original in originals
+        ]
+        container(y, y_pred, sample_weight)
+    finally:
+        container._flat_losses = originals
+    return parts
+
+
+class _Dividing:
+    """Stands for one loss and takes its mean apart."""
+
+    def __init__(self, original, parts):
+        loss = original.loss
+        reduction = getattr(loss, "reduction", None)
+        mean = reduction in ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+        if not mean or type(loss).__call__ is not keras.losses.Loss.__call__:
+            raise ValueError(
+                "Each loss must be a mean over the examples: a `keras.losses.Loss` "
+                'with `reduction="sum_over_batch_size"` or '
+                '`"mean_with_sample_weight"`, or a function with one value per '
+                f"example. Received: loss {original.name!r} of {type(loss).__name__} "
+                f"with reduction={reduction!r}"
+            )
+        self._original = original
+        self._parts = parts
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        loss, weight = self._original.loss, self._original.loss_weights
+        total = _Shadow(loss, "sum")
+        numerator = total(y_true, y_pred, sample_weight)
+        weights = sample_weight
+        if loss.reduction != "mean_with_sample_weight":
+            weights = None
+        # Of a loss that is 1 everywhere, Keras' sum over Keras' mean is what Keras
+        # divides by, whatever the masks.
+        count = _Shadow(loss, "sum", ones=True)(y_true, y_pred, weights)
+        mean = _Shadow(loss, loss.reduction, ones=True)(y_true, y_pred, weights)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        per_example = None
+        if weights is None and not total.masked and total.inner.is_fully_defined():
+            per_example = total.inner.num_elements()
+        part = LossPart(
+            name=self._original.name,
+            weight=1.0 if weight is None else weight,
+            numerator=numerator,
+            denominator=tf.math.divide_no_nan(count, mean * replicas),
+            per_example=per_example,
+        )
+        self._parts.append(part)
+        return numerator
+
+
+class _Shadow(keras.losses.Loss):
+    """A loss with another reduction, or with ones for its values."""
+
+    def __init__(self, loss, reduction, ones=False):
+        super().__init__(name="shadow", reduction=reduction, dtype=loss.dtype)
+        self._loss = loss
+        self._ones = ones
+        self.masked = False
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        self.masked |= get_keras_mask(y_pred) is not None
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        values = self._loss.call(y_true, y_pred)
+        if values.shape.rank == 0:
+            raise ValueError(
+                "Each loss must have one value per example, which makes it a mean "
+                f"over the examples. Received: loss {self._loss.name!r} with a scalar"
+            )
+        self.inner = values.shape[1:]
+        mask = get_keras_mask(values)
+        if self._ones:
+            values = tf.ones_like(values)
+        if mask is not None:
+            self.masked = True
+            set_keras_mask(values, mask)
+        return values
+
+
+def activity_losses(model):
+    """The losses of activity regularisers in the model's last call.
+
+    Keras divides each by the number of examples of the batch, so they are means.
+
+    Raises:
+        ValueError: If a layer called `add_loss`, whose meaning is unknown.
+    """
+    losses = []
+    for layer in model._flatten_layers():
+        own = layer._get_own_losses()
+        if own and layer.activity_regularizer is None:
+            raise ValueError(
+                "Each loss must be a mean over the examples: what a layer gives to "
+                "`add_loss` is not known to be one; an `activity_regularizer` is. "
+                f"Received: a loss added by layer {layer.name!r}"
+            )
+        losses.extend(own)
+    return losses

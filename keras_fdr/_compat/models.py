@@ -1,0 +1,31 @@
+"""What `compile` made of a model."""
+
+from keras.src.utils.tracking import DotNotTrackScope
+
+
+def compiled_loss(model):
+    """What `compile` made of the loss: another object each time."""
+    return model._compile_loss
+
+
+def takes_training(model):
+    """Whether `model` can be called with `training=`."""
+    return model._call_has_training_arg
+
+
+def build(model, batch_spec):
+    """Builds a compiled model, its loss and its metrics, but not its optimizer.
+
+    Args:
+        model: A compiled `keras.Model`.
+        batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
+    """
+    # Keras would build the optimizer as well, which may refuse the strategy; a
+    # gradient does not depend on it.
+    optimizer = model.optimizer
+    with model.distribute_strategy.scope(), DotNotTrackScope():
+        model.optimizer = None
+        try:
+            model._symbolic_build(data_batch=batch_spec)
+        finally:
+            model.optimizer = optimizer

@@ -1,0 +1,144 @@
+"""Figures 2 and 3 of the paper, from sweeps over learning rates."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_fdr.landscape.regression import Landscape, fit
+from keras_fdr.landscape.results import SweepResults
+from keras_fdr.plots.figures import finish, new_figure
+
+# A stage whose two sides of FDR1 differ by more is drawn as not yet stationary.
+_STATIONARY_WITHIN = 0.05
+
+
+def landscape(landscapes, path=None, title=None):
+    """Draws FDR2 against the learning rate, figure 3 of the paper.
+
+    Top: ⟨O_FB⟩ at each η with its 95% interval over seeds, and the paper's line
+    through the origin and the smallest η. Bottom: how far each point is from the line
+    (nonlinearity) and from (η/2)⟨vᵀHv⟩ (residual), the quantity that vanishes for
+    every quadratic loss. Open symbols mark stages whose FDR1 ratio is more than 5%
+    away from 1.
+
+    Example:
+
+    >>> from keras_fdr import landscape, plots
+    >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
+    >>> rows = [
+    ...     {"seed": seed, "learning_rate": rate, "velocity_curvature": 6.0 + seed,
+    ...      "full_batch_dissipation": (3 + 0.5 * seed) * rate, "dissipation": rate,
+    ...      "fluctuation": rate, "gradient_norm_squared": 2.0}
+    ...     for seed in (0, 1) for rate in (0.1, 0.2)]
+    >>> found = landscape.fit(landscape.SweepResults(settings, rows))
+    >>> figure = plots.landscape(found)
+    >>> len(figure.axes)
+    2
+
+    Args:
+        landscapes: A `Landscape`; `SweepResults`, or the path of a sweep; or a
+            dictionary from a label to one of these, to compare.
+        path: Where to write the picture; its ending gives the format.
+            Defaults to `None`, no file.
+        title: String above the picture. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        TypeError: If `landscapes` is none of these.
+        ImportError: If matplotlib is not installed.
+    """
+    if not isinstance(landscapes, Mapping):
+        landscapes = {None: landscapes}
+    figure = new_figure(figsize=(6.4, 7.2))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    for number, (label, source) in enumerate(landscapes.items()):
+        found = source if isinstance(source, Landscape) else fit(source)
+        color = f"C{number}"
+        eta = np.array(found.learning_rates)
+        named = "" if label is None else f"{label}: "
+        _points(top, found, found.full_batch_dissipation, color, "o", f"{named}O_FB")
+        ends = np.array([0.0, eta[-1]])
+        top.plot(ends, found.slope.value * ends, color=color, lw=0.8)
+        _points(bottom, found, found.residual, color, "o", f"{named}residual")
+        _points(bottom, found, found.nonlinearity, color, "x", f"{named}nonlinearity")
+    bottom.axhline(0, color="gray", lw=0.8)
+    top.set(ylabel=r"$\langle O_{FB} \rangle$")
+    bottom.set(xlabel=r"learning rate $\eta$", ylabel="relative deviation")
+    for axis in (top, bottom):
+        axis.legend(frameon=False, fontsize="small")
+    return finish(figure, path, title)
+
+
+def sequential_runs(results, seed=None, path=None, title=None):
+    """Draws the stages of one seed, figure 2 of the paper.
+
+    The half-running averages of O_L (dotted) and O_R (solid) against t, one colour a
+    learning rate. They meet in a stationary state, the later the smaller η is.
+
+    Example:
+
+    >>> from keras_fdr import landscape, plots
+    >>> series = {"steps": [1, 2], "dissipation": [3.0, 1.1], "fluctuation": [1.0, 1]}
+    >>> row = {"seed": 0, "stage": 0, "learning_rate": 0.1, "series": series}
+    >>> figure = plots.sequential_runs(landscape.SweepResults({}, [row]))
+    >>> len(figure.axes[0].lines)
+    2
+
+    Args:
+        results: `SweepResults`, or the path of a sweep.
+        seed: Integer, which seed. Defaults to `None`, the first.
+        path: Where to write the picture; its ending gives the format.
+            Defaults to `None`, no file.
+        title: String above the picture. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        TypeError: If `results` is none of these.
+        ValueError: If the seed has no finished stage.
+        ImportError: If matplotlib is not installed.
+    """
+    if isinstance(results, (str, os.PathLike)):
+        results = SweepResults.load(results)
+    if not isinstance(results, SweepResults):
+        raise TypeError(
+            "`results` must be `SweepResults` or the path of a sweep. "
+            f"Received: {type(results).__name__}"
+        )
+    seeds = [row["seed"] for row in results.rows]
+    seed = seeds[0] if seed is None and seeds else seed
+    rows = [row for row in results.rows if row["seed"] == seed]
+    if not rows:
+        raise ValueError(
+            f"`seed` must be one that has finished a stage: {sorted(set(seeds))}. "
+            f"Received: seed={seed}"
+        )
+    figure = new_figure(figsize=(6.4, 4.8))
+    axis = figure.subplots()
+    for number, row in enumerate(rows):
+        series, color = row["series"], f"C{number}"
+        label = rf"$\eta$ = {row['learning_rate']:.4g}"
+        axis.plot(series["steps"], series["fluctuation"], color=color, label=label)
+        axis.plot(series["steps"], series["dissipation"], ":", color=color)
+    axis.set(xscale="log", yscale="log", xlabel="steps t in the stage")
+    axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
+    axis.legend(frameon=False, fontsize="small")
+    return finish(figure, path, title)
+
+
+def _points(axis, found, estimates, color, marker, label):
+    """Points with error bars, open where the stage was not yet stationary."""
+    stationary = [abs(r.value - 1) < _STATIONARY_WITHIN for r in found.ratio]
+    points = zip(found.learning_rates, estimates, stationary, strict=True)
+    for eta, estimate, filled in points:
+        value, low, high = estimate
+        # One seed has no interval.
+        bars = None if np.isnan(low) else [[value - low], [high - value]]
+        face = color if filled or marker == "x" else "none"
+        style = {"color": color, "marker": marker, "mfc": face, "capsize": 2, "ms": 5}
+        axis.errorbar(eta, value, bars, linestyle="none", label=label, **style)
+        label = None
