@@ -185,13 +185,14 @@ class _Run:
         optimizer = self._optimizer
         optimizer.learning_rate = learning_rate
         optimizer.reset_velocities()
-        measured = []
+        measured, at_step = [], []
         for epoch in range(epochs):
             rng = np.random.default_rng([seed, stage, epoch])
             batches, at = self._epoch(rng)
             self._loop.run(batches, 0, at)
             if measure and epoch >= epochs // 2:
                 measured.append(self._measure(rng))
+                at_step.append(epoch * self.steps_per_epoch + at)
             self._loop.run(batches, at)
             progress.add(1)
         record = optimizer.observables.record()
@@ -200,7 +201,7 @@ class _Run:
                 "The weights must stay finite: start the sweep at a smaller learning "
                 f"rate. Received: NaN or infinity at learning_rate={learning_rate}"
             )
-        return self._row(learning_rate, record, measured) if measure else None
+        return self._row(learning_rate, record, measured, at_step) if measure else None
 
     def _epoch(self, rng):
         """The batches of one epoch, and the step before which the pass comes."""
@@ -222,7 +223,7 @@ class _Run:
         )
         return [*row, *curvature.mean(axis=0)]
 
-    def _row(self, learning_rate, record, measured):
+    def _row(self, learning_rate, record, measured, at_step):
         names = (
             "full_batch_loss",
             "full_batch_gradient_norm_squared",
@@ -232,6 +233,10 @@ class _Run:
             "velocity_curvature",
         )
         row = dict(zip(names, map(float, np.mean(measured, axis=0)), strict=True))
+        row["full_batch_drift"] = float("nan")
+        if len(measured) > 1:
+            fall = -np.polyfit(at_step, np.array(measured)[:, 0], 1)[0]
+            row["full_batch_drift"] = float(fall / learning_rate)
         for name in ("dissipation", "fluctuation", "gradient_norm_squared"):
             row[name] = record.half_running_average(name)
         if not self._independent:

@@ -12,6 +12,8 @@ from keras_fdr.landscape.results import SweepResults
 _EXTRAPOLATED_FROM = 3
 # Where O_FB is within this of (η/2)⟨vᵀHv⟩ the loss counts as harmonic.
 MARGIN = 0.1
+# A stage in which more of O_FB is due to f still falling had not become stationary.
+STATIONARY_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,15 @@ class Landscape:
             paper reads. It also has a share of C̃ that changes with η, which even a
             quadratic loss has.
         residual: Tuple of `Estimate`, ⟨O_FB⟩/((η/2)⟨vᵀHv⟩) − 1 at each η: 0 for
-            every quadratic loss, so this one shows anharmonicity alone.
-        ratio: Tuple of `Estimate`, Ō_L/Ō_R of FDR1 at each η: far from 1 the stage
-            was too short to become stationary, and its numbers mean little.
+            every quadratic loss, so this one shows anharmonicity alone (and kinks,
+            as of ReLU, which the loss feels but Hessian-vector products do not). The
+            approximation holds where the interval is within ±10%, fails where it is
+            beyond, and is undecided otherwise.
+        drift: Tuple of `Estimate`, the share of ⟨O_FB⟩ at each η that is due to f
+            still falling: where it is beyond ±5%, the stage was too short to become
+            stationary, and is not judged.
+        ratio: Tuple of `Estimate`, Ō_L/Ō_R of FDR1 at each η: stationarity of all
+            directions, also of those that f hardly depends on.
         extrapolation: String, how the limit was taken.
         verdict: String, where the harmonic approximation ends.
     """
@@ -53,25 +61,31 @@ class Landscape:
     hessian_magnitude: Estimate
     nonlinearity: tuple
     residual: tuple
+    drift: tuple
     ratio: tuple
     extrapolation: str
     verdict: str
 
     @property
     def harmonic_up_to(self):
-        """The largest η up to which the residual is within 10% of 0, or `None`."""
+        """The largest η up to which the approximation is found to hold, or `None`."""
         held = None
-        for rate, residual in zip(self.learning_rates, self.residual, strict=True):
-            if not _is_harmonic(residual):
+        for rate, residual, drift in self._judged():
+            if not (is_stationary(drift) and _is_harmonic(residual)):
                 break
             held = rate
         return held
 
     @property
     def anharmonic_from(self):
-        """The smallest η at which the residual is beyond 10% of 0, or `None`."""
-        pairs = zip(self.learning_rates, self.residual, strict=True)
-        return next((rate for rate, r in pairs if _is_anharmonic(r)), None)
+        """The smallest η at which it is found to fail, or `None`."""
+        for rate, residual, drift in self._judged():
+            if is_stationary(drift) and _is_anharmonic(residual):
+                return rate
+        return None
+
+    def _judged(self):
+        return zip(self.learning_rates, self.residual, self.drift, strict=True)
 
     def __str__(self):
         lines = [
@@ -82,20 +96,21 @@ class Landscape:
             f"({self.extrapolation})",
             "",
             f"{'learning rate':>13}  {'O_FB':^32}  {'nonlinearity':^26}  "
-            f"{'residual':^26}  FDR1 ratio",
+            f"{'residual':^26}  drift  FDR1 ratio",
         ]
         rows = zip(
             self.learning_rates,
             self.full_batch_dissipation,
             self.nonlinearity,
             self.residual,
+            self.drift,
             self.ratio,
             strict=True,
         )
-        for rate, dissipation, nonlinearity, residual, fdr1 in rows:
+        for rate, dissipation, nonlinearity, residual, drift, fdr1 in rows:
             lines.append(
                 f"{rate:13.4g}  {dissipation!s:^32}  {_percent(nonlinearity):^26}  "
-                f"{_percent(residual):^26}  {fdr1.value:.3f}"
+                f"{_percent(residual):^26}  {drift.value:+.1%}  {fdr1.value:.3f}"
             )
         return "\n".join([*lines, self.verdict])
 
@@ -117,7 +132,7 @@ def fit(results):
     >>> rows = [
     ...     {"seed": seed, "learning_rate": rate, "full_batch_dissipation": 3 * rate,
     ...      "velocity_curvature": 6.0, "gradient_norm_squared": 2.0,
-    ...      "dissipation": rate, "fluctuation": rate}
+    ...      "full_batch_drift": 0.0, "dissipation": rate, "fluctuation": rate}
     ...     for seed in (0, 1) for rate in (0.1, 0.2)]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
@@ -167,6 +182,8 @@ def fit(results):
         _minus_one(ratio(dissipation[:, j] / eta[j], dissipation[:, 0] / eta[0]))
         for j in columns
     )
+    fall = results.column("full_batch_drift")
+    drifts = tuple(ratio(fall[:, j], dissipation[:, j]) for j in columns)
     return Landscape(
         mode=results.settings["mode"],
         seeds=len(dissipation),
@@ -179,9 +196,10 @@ def fit(results):
         hessian_magnitude=ratio(to_noise * slopes, noise),
         nonlinearity=nonlinearity,
         residual=residual,
+        drift=drifts,
         ratio=tuple(ratio(left[:, j], right[:, j]) for j in columns),
         extrapolation=_describe(eta),
-        verdict=_verdict(eta, residual),
+        verdict=_verdict(eta, residual, drifts),
     )
 
 
@@ -205,6 +223,11 @@ def _minus_one(estimate):
     return Estimate(*(number - 1 for number in estimate))
 
 
+def is_stationary(drift):
+    """Whether the share of O_FB that is due to drift, an `Estimate`, is small."""
+    return abs(drift.value) < STATIONARY_WITHIN
+
+
 def _is_harmonic(residual):
     return residual.low > -MARGIN and residual.high < MARGIN
 
@@ -213,21 +236,31 @@ def _is_anharmonic(residual):
     return residual.high < -MARGIN or residual.low > MARGIN
 
 
-def _verdict(eta, residual):
+def _verdict(eta, residual, drifts):
     if any(np.isnan(r.low) for r in residual):
         return (
             "No verdict: one seed gives no interval. Run the sweep with at least two, "
             "better four."
         )
-    groups: dict[str, list[str]] = {"holds": [], "fails": [], "is undecided": []}
-    for rate, r in zip(eta, residual, strict=True):
-        harmonic, anharmonic = _is_harmonic(r), _is_anharmonic(r)
-        group = "holds" if harmonic else "fails" if anharmonic else "is undecided"
-        groups[group].append(f"{rate:.4g}")
-    parts = [f"{name} at {', '.join(g)}" for name, g in groups.items() if g]
-    undecided = groups["is undecided"]
-    advice = " More seeds or longer stages narrow the intervals." if undecided else ""
-    return f"To {MARGIN:.0%}, the harmonic approximation {'; it '.join(parts)}.{advice}"
+    groups: dict[str, list[str]] = {}
+    for rate, r, drift in zip(eta, residual, drifts, strict=True):
+        if not is_stationary(drift):
+            group = "is not judged"
+        elif _is_harmonic(r):
+            group = "holds"
+        else:
+            group = "fails" if _is_anharmonic(r) else "is undecided"
+        groups.setdefault(group, []).append(f"{rate:.4g}")
+    parts = [f"{name} at {', '.join(rates)}" for name, rates in groups.items()]
+    verdict = f"To {MARGIN:.0%}, the harmonic approximation {'; it '.join(parts)}."
+    if "is undecided" in groups:
+        verdict += " More seeds or longer stages narrow the intervals."
+    if "is not judged" in groups:
+        verdict += (
+            f" Not judged are stages in which more than {STATIONARY_WITHIN:.0%} of O_FB "
+            "came from a loss that still drifted: train longer there."
+        )
+    return verdict
 
 
 def _percent(estimate):

@@ -19,6 +19,8 @@ class SweepResults:
             run; `steps` and `passes` how long; the others are averages over its
             newest half: `full_batch_loss`, `full_batch_gradient_norm_squared`,
             `full_batch_velocity_gradient`, `full_batch_dissipation` (O_FB),
+            `full_batch_drift` (how fast f falls, a step, over η: in a stationary
+            state 0, else FDR2 is off by as much),
             `velocity_curvature` ⟨v(t+1)ᵀHv(t+1)⟩, `noise_curvature` Tr(HC̃),
             `gradient_norm_squared` Tr C̃, `dissipation` and `fluctuation`. `series`
             holds `steps` and the half-running averages of the latter two, for

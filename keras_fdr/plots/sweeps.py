@@ -5,12 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_fdr.landscape.regression import Landscape, fit
+from keras_fdr.landscape.regression import Landscape, fit, is_stationary
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.plots.figures import finish, new_figure
-
-# A stage whose two sides of FDR1 differ by more is drawn as not yet stationary.
-_STATIONARY_WITHIN = 0.05
 
 
 def landscape(landscapes, path=None, title=None):
@@ -19,8 +16,7 @@ def landscape(landscapes, path=None, title=None):
     Top: ⟨O_FB⟩ at each η with its 95% interval over seeds, and the paper's line
     through the origin and the smallest η. Bottom: how far each point is from the line
     (nonlinearity) and from (η/2)⟨vᵀHv⟩ (residual), the quantity that vanishes for
-    every quadratic loss. Open symbols mark stages whose FDR1 ratio is more than 5%
-    away from 1.
+    every quadratic loss. Open symbols mark stages in which the loss still drifted.
 
     Example:
 
@@ -28,8 +24,9 @@ def landscape(landscapes, path=None, title=None):
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
     ...     {"seed": seed, "learning_rate": rate, "velocity_curvature": 6.0 + seed,
-    ...      "full_batch_dissipation": (3 + 0.5 * seed) * rate, "dissipation": rate,
-    ...      "fluctuation": rate, "gradient_norm_squared": 2.0}
+    ...      "full_batch_dissipation": (3 + 0.5 * seed) * rate,
+    ...      "full_batch_drift": 0.0, "dissipation": rate, "fluctuation": rate,
+    ...      "gradient_norm_squared": 2.0}
     ...     for seed in (0, 1) for rate in (0.1, 0.2)]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> figure = plots.landscape(found)
@@ -124,7 +121,9 @@ def sequential_runs(results, seed=None, path=None, title=None):
         label = rf"$\eta$ = {row['learning_rate']:.4g}"
         axis.plot(series["steps"], series["fluctuation"], color=color, label=label)
         axis.plot(series["steps"], series["dissipation"], ":", color=color)
-    axis.set(xscale="log", yscale="log", xlabel="steps t in the stage")
+    axis.set(xscale="log", xlabel="steps t in the stage")
+    # O_L is noisy while a stage is young, and then also negative.
+    axis.set_yscale("log", nonpositive="mask")
     axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
     axis.legend(frameon=False, fontsize="small")
     return finish(figure, path, title)
@@ -132,7 +131,7 @@ def sequential_runs(results, seed=None, path=None, title=None):
 
 def _points(axis, found, estimates, color, marker, label):
     """Points with error bars, open where the stage was not yet stationary."""
-    stationary = [abs(r.value - 1) < _STATIONARY_WITHIN for r in found.ratio]
+    stationary = [is_stationary(drift) for drift in found.drift]
     points = zip(found.learning_rates, estimates, stationary, strict=True)
     for eta, estimate, filled in points:
         value, low, high = estimate
