@@ -63,7 +63,7 @@ def as_arrays(dataset):
     if len(dataset) == 3 and dataset[2] is None:
         dataset = dataset[:2]
     _check_labelled(dataset, f"{len(dataset)} parts")
-    arrays = tf.nest.map_structure(_to_tensor, tuple(dataset))
+    arrays = tf.nest.map_structure(_to_tensor, _without_lists(dataset))
     arrays_length(arrays)
     return arrays
 
@@ -77,6 +77,15 @@ def arrays_length(arrays):
             f"one. Received: {lengths}"
         )
     return lengths[0]
+
+
+def _without_lists(structure):
+    # `tf.data` would stack the arrays of a list into one.
+    if isinstance(structure, (list, tuple)):
+        return tuple(_without_lists(part) for part in structure)
+    if isinstance(structure, dict):
+        return {name: _without_lists(part) for name, part in structure.items()}
+    return structure
 
 
 def _to_tensor(array):

@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_fdr import _compat
 from keras_fdr.data import as_batches
 from keras_fdr.objective import Objective
 from keras_fdr.observables import dot
@@ -109,11 +111,18 @@ class FullBatchPass:
         self._strategy = model.distribute_strategy
         self._batch_count = int(batches.cardinality())
         self._batches = self._strategy.experimental_distribute_dataset(batches)
+        self._compile()
+
+    def _compile(self):
+        self._compiled_for = self.weights
         self._totals = None
         # Keras' own choice for `fit` on this machine.
-        self._batch_function = tf.function(
-            self._batch, autograph=False, jit_compile=bool(model.jit_compile)
+        jit_compile = bool(self.model.jit_compile)
+        self._batch = tf.function(
+            self._add_up_batch, autograph=False, jit_compile=jit_compile
         )
+        self._advance = tf.function(self._add_batches, autograph=False)
+        self._finish = tf.function(self._summarise, autograph=False)
 
     @property
     def weights(self):
@@ -132,7 +141,15 @@ class FullBatchPass:
     def __call__(self, gradient=False):
         """Goes through the dataset once (see the class)."""
         model = self.model
-        variables = [*model.non_trainable_variables, *model.metrics_variables]
+        # The optimizer may have been built since, for fewer weights.
+        pairs = zip_longest(self.weights, self._compiled_for)
+        if any(now is not then for now, then in pairs):
+            self._compile()
+        variables = [
+            *model.non_trainable_variables,
+            *model.metrics_variables,
+            *_compat.global_seed(),
+        ]
         state = State(variables, self._strategy)
         try:
             for metric in model.metrics:
@@ -181,8 +198,7 @@ class FullBatchPass:
         target = self._batch_count if self._batch_count > 0 else None
         return keras.utils.Progbar(target, unit_name="batch")
 
-    @tf.function(autograph=False)
-    def _advance(self, iterator, limit):
+    def _add_batches(self, iterator, limit):
         """Adds up to `limit` batches; how many there were, and whether more come."""
 
         def add_next(count, more):
@@ -199,7 +215,7 @@ class FullBatchPass:
         )
 
     def _add(self, batch):
-        values = self._strategy.run(self._batch_function, args=batch)
+        values = self._strategy.run(self._batch, args=batch)
         if self._totals is None:
             self._template = values
             with tf.init_scope(), self._strategy.scope():
@@ -216,14 +232,19 @@ class FullBatchPass:
             aggregation=tf.VariableAggregation.SUM,
         )
 
-    def _batch(self, x, y, sample_weight=None):
+    def _add_up_batch(self, x, y, sample_weight=None):
         """One replica's share of a batch: its sums, and the gradient of each."""
         theta = [w.value for w in self.weights]
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(theta)
             sums, y_pred = self.objective.sums(x, y, sample_weight, self.training)
+            # float16 layers: the gradient of a sum over the batch can overflow, that
+            # of a mean can underflow.
+            examples = tf.maximum(sums.denominators[0], 1)
+            scale = tf.cast(tf.sqrt(examples), sums.numerators[0].dtype)
+            scaled = [n / scale for n in sums.numerators]
         self.model.compute_metrics(x, y, y_pred, sample_weight)
-        gradients = [tape.gradient(n, theta) for n in sums.numerators]
+        gradients = [tape.gradient(n, theta) for n in scaled]
         self._connected = [
             any(g is not None for g in of_one)
             for of_one in zip(*gradients, strict=True)
@@ -231,7 +252,7 @@ class FullBatchPass:
         zeros = [tf.zeros(w.shape, w.dtype) for w in theta]
         gradients = [
             [
-                zero if g is None else tf.convert_to_tensor(g)
+                zero if g is None else _dense(g, zero) * tf.cast(scale, zero.dtype)
                 for g, zero in zip(of_all, zeros, strict=True)
             ]
             for of_all in gradients
@@ -242,8 +263,7 @@ class FullBatchPass:
         for total in self._totals or ():
             total.assign(tf.zeros_like(total))
 
-    @tf.function(autograph=False)
-    def _finish(self):
+    def _summarise(self):
         """f, |∇f|², the examples, each loss and ∇f from the totals."""
         strategy = self._strategy
         totals = strategy.run(_read_each, args=(self._totals,))
@@ -266,6 +286,11 @@ class FullBatchPass:
             name: tf.math.divide_no_nan(n, d) for name, (n, d) in sums.losses.items()
         }
         return loss, dot(gradient, gradient), sums.denominators[0], losses, gradient
+
+
+def _dense(gradient, like):
+    # Embeddings deliver `IndexedSlices`, kernels on sequences unknown shapes.
+    return tf.ensure_shape(tf.convert_to_tensor(gradient), like.shape)
 
 
 def _add_each(totals, values):

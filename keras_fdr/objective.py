@@ -149,7 +149,7 @@ class Objective:
 
 def _plus(a, b):
     known = [tf.convert_to_tensor(g) for g in (a, b) if g is not None]
-    return tf.add_n(known) if known else None
+    return sum(known[1:], known[0]) if known else None
 
 
 def _check_structure(model, batch_spec):

@@ -1,384 +1,268 @@
 """FullBatchPass against one big batch and formulas written out by hand."""
 
-import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import Input, Model, Sequential, layers
-from keras.losses import MeanSquaredError, SparseCategoricalCrossentropy
-from keras.regularizers import L2
+from full_batch_cases import (
+    CASES,
+    STRATEGIES,
+    Case,
+    batches,
+    big_batch,
+    compiled,
+    cross_entropy,
+    difference,
+    first,
+    labelled,
+    norm,
+    precision,
+    random_network,
+    weighted,
+)
+from sklearn.metrics import accuracy_score
 
-from keras_fdr import FDRSGD
 from keras_fdr.full_batch import FullBatchPass
 
-STEPS = 8
-XENT = SparseCategoricalCrossentropy(from_logits=True)
-
-
-def mirrored():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
-STRATEGIES = pytest.mark.parametrize(
-    "strategy", [tf.distribute.get_strategy, mirrored], ids=["one", "mirrored"]
-)
-
-
-# Data of n examples. What comes first differs from what comes last, so that a mean
-# of the batches' means is wrong.
-
-
-def labelled(n):
-    rng = np.random.default_rng(n)
-    x = rng.normal(size=(n, 8)).astype("float32")
-    return x, rng.integers(0, 3, n)
-
-
-def weighted(n):
-    return *labelled(n), np.linspace(3, 0.1, n).astype("float32")
-
-
-def two_labels(n):
-    x, y = labelled(n)
-    return x, {"a": y, "b": (x[:, :1] + 3 * y[:, None]).astype("float32")}
-
-
-def two_inputs(n):
-    x, y = labelled(n)
-    return {"left": x[:, :4], "right": x[:, 4:]}, y
-
-
-def sequences(n):
-    """Mostly short sequences with large targets, then long ones with small."""
-    rng = np.random.default_rng(n)
-    x = rng.normal(size=(n, STEPS, 2)).astype("float32")
-    short = np.arange(n) < 60
-    x[np.arange(STEPS) >= np.where(short, 1, STEPS)[:, None]] = 0
-    y = np.where(short, 5, 1)[:, None, None] * rng.normal(size=(n, STEPS, 1))
-    return x, y.astype("float32")
-
-
-def weighted_sequences(n):
-    return *sequences(n), np.linspace(3, 0.1, n).astype("float32")
-
-
-def words(n):
-    x, y = sequences(n)
-    return np.where(x[..., 0] == 0, 0, 1 + np.argsort(x[..., 0]) % 6), y
-
-
-def sequences_two_labels(n):
-    x, y = sequences(n)
-    return x, [y, x.sum((1, 2))[:, None]]
-
-
-# Models.
-
-
-def classifier(*middle, **arguments):
-    return Sequential(
-        [Input((8,)), layers.Dense(6, "tanh", **arguments), *middle, layers.Dense(3)]
-    )
-
-
-def two_headed():
-    x = Input((8,))
-    h = layers.Dense(6, "tanh")(x)
-    return Model(x, [layers.Dense(3, name="a")(h), layers.Dense(1, name="b")(h)])
-
-
-def two_legged():
-    x = {name: Input((4,), name=name) for name in ("left", "right")}
-    h = [layers.Dense(3 + i, "tanh")(v) for i, v in enumerate(x.values())]
-    return Model(x, layers.Dense(3)(layers.Concatenate()(h)))
-
-
-def recurrent(first, input_shape=(STEPS, 2)):
-    return Sequential(
-        [
-            Input(input_shape),
-            first,
-            layers.SimpleRNN(3, return_sequences=True),
-            layers.TimeDistributed(layers.Dense(1)),
-        ]
-    )
-
-
-def recurrent_two_headed():
-    x = Input((STEPS, 2))
-    masked = layers.Masking()(x)
-    steps = layers.SimpleRNN(3, return_sequences=True)(masked)
-    last = layers.SimpleRNN(2)(masked)
-    return Model(x, [layers.Dense(1)(steps), layers.Dense(1)(last)])
-
-
-def unused_head():
-    x = Input((8,))
-    return Model(x, [layers.Dense(3)(x), layers.Dense(1)(x)])
-
-
-# f over all examples, by hand.
-
-
-def cross_entropy(y, logits):
-    logits = tf.convert_to_tensor(logits)
-    logits = tf.cast(logits, "float64" if logits.dtype == "float64" else "float32")
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-
-
-def mean_xent(model, out, x, y):
-    return tf.reduce_mean(cross_entropy(y, out))
-
-
-def square(weights):
-    return tf.add_n([tf.reduce_sum(tf.square(w.value)) for w in weights])
-
-
-def two_losses(model, out, x, y):
-    squares = tf.square(out[1] - y["b"])
-    return 0.3 * mean_xent(model, out[0], x, y["a"]) + 2 * tf.reduce_mean(squares)
-
-
-def masked_squares(model, out, x, y, w=1.0):
-    """Σ over the valid steps, divided by their number (not by Σ w)."""
-    valid = tf.cast(x if x.ndim == 2 else np.any(x != 0, -1), "bool")
-    valid = tf.cast(valid, "float32")
-    squares = tf.square(out[..., 0] - y[..., 0]) * np.reshape(w, (-1, 1))
-    return tf.reduce_sum(valid * squares) / tf.reduce_sum(valid)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model, its data, its f by hand and how it is compiled."""
-
-    name: str
-    data: Callable = labelled
-    model: Callable = classifier
-    loss: Callable = mean_xent
-    compile: dict = field(default_factory=lambda: {"loss": XENT})
-    l2: float = 0.0
-    tolerance: float = 1e-6
-    policy: str = "float32"
-    # Whether a mean of the batches' means would be off by more than 10%.
-    uneven: bool = False
-
-
-# A function, because losses take their dtype from the settings when they are made.
-MSE = {"loss": "mse"}
-CASES = [
-    Case("classification"),
-    Case(
-        "l2_in_layers",
-        model=lambda: classifier(kernel_regularizer=L2(0.1), bias_regularizer=L2(0.2)),
-        loss=lambda model, *parts: (
-            mean_xent(model, *parts)
-            + 0.1 * square(model.weights[:1])
-            + 0.2 * square(model.weights[1:2])
-        ),
-    ),
-    Case(
-        "l2_in_optimizer",
-        l2=0.2,
-        loss=lambda model, *parts: (
-            mean_xent(model, *parts) + 0.1 * square(model.weights)
-        ),
-    ),
-    Case(
-        "l2_in_both",
-        l2=0.2,
-        model=lambda: classifier(kernel_regularizer=L2(0.3)),
-        loss=lambda model, *parts: (
-            mean_xent(model, *parts)
-            + 0.1 * square(model.weights)
-            + 0.3 * square(model.weights[:1])
-        ),
-    ),
-    Case(
-        "sample_weights",
-        weighted,
-        loss=lambda model, out, x, y, w: (
-            tf.reduce_sum(w * cross_entropy(y, out)) / len(w)
-        ),
-    ),
-    Case(
-        "mean_with_sample_weight",
-        weighted,
-        loss=lambda model, out, x, y, w: (
-            tf.reduce_sum(w * cross_entropy(y, out)) / tf.reduce_sum(w)
-        ),
-        compile={
-            "loss": SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight"
-            )
-        },
-    ),
-    Case(
-        "two_outputs_lists",
-        lambda n: (two_labels(n)[0], list(two_labels(n)[1].values())),
-        two_headed,
-        lambda model, out, x, y: two_losses(model, out, x, {"a": y[0], "b": y[1]}),
-        {"loss": [XENT, "mse"], "loss_weights": [0.3, 2.0]},
-    ),
-    Case(
-        "two_outputs_dicts",
-        two_labels,
-        two_headed,
-        two_losses,
-        {"loss": {"a": XENT, "b": "mse"}, "loss_weights": {"b": 2.0, "a": 0.3}},
-    ),
-    Case("two_inputs", two_inputs, two_legged),
-    Case(
-        "masked_steps",
-        sequences,
-        lambda: recurrent(layers.Masking()),
-        masked_squares,
-        MSE,
-        uneven=True,
-    ),
-    Case(
-        "masked_words",
-        words,
-        lambda: recurrent(layers.Embedding(7, 4, mask_zero=True), (STEPS,)),
-        masked_squares,
-        MSE,
-        uneven=True,
-    ),
-    Case(
-        "masked_and_weighted",
-        weighted_sequences,
-        lambda: recurrent(layers.Masking()),
-        masked_squares,
-        MSE,
-        uneven=True,
-    ),
-    Case(
-        "one_of_two_outputs_masked",
-        sequences_two_labels,
-        recurrent_two_headed,
-        lambda model, out, x, y: (
-            0.3 * masked_squares(model, out[0], x, y[0])
-            + 2 * tf.reduce_mean(tf.square(out[1] - y[1]))
-        ),
-        {"loss": ["mse", "mse"], "loss_weights": [0.3, 2.0]},
-        uneven=True,
-    ),
-    Case(
-        "normalised_and_dropped",
-        model=lambda: classifier(layers.BatchNormalization(), layers.Dropout(0.5)),
-    ),
-    Case(
-        "activity",
-        model=lambda: classifier(activity_regularizer=L2(0.1)),
-        loss=lambda model, out, x, y: (
-            mean_xent(model, out, x, y)
-            + 0.1 * tf.reduce_sum(tf.square(model.layers[0](x))) / len(x)
-        ),
-    ),
-    Case(
-        "embedding",
-        lambda n: (words(n)[0], labelled(n)[1]),
-        lambda: Sequential(
-            [
-                Input((STEPS,)),
-                layers.Embedding(7, 4),
-                layers.Flatten(),
-                layers.Dense(3),
-            ]
-        ),
-    ),
-    Case(
-        "unused_weight",
-        model=unused_head,
-        # The optimizer leaves alone what has no gradient.
-        l2=0.2,
-        loss=lambda model, out, x, y: (
-            mean_xent(model, out[0], x, y) + 0.1 * square(model.weights[:2])
-        ),
-        compile={"loss": [XENT, None]},
-    ),
-    Case("double", policy="float64", tolerance=1e-12),
-    # Each batch's gradient is rounded to 11 bits once, and so is the reference.
-    Case("mixed_float16", policy="mixed_float16", tolerance=2 * 2.0**-11),
+CASE = {case.name: case for case in CASES}
+# 97 leaves a batch of one example, which is none for the second replica.
+EXAMPLES = [(name, 97) for name in CASE] + [
+    (name, n)
+    for name in ("classification", "l2_in_both", "masked_words", "two_outputs_dicts")
+    for n in (91, 96)
 ]
 
 
-def compiled(case, strategy, optimizer=None):
-    if optimizer is None:
-        # FDRSGD does not train on several replicas yet, but its λ counts.
-        sgd = case.l2 == 0 and strategy.num_replicas_in_sync > 1
-        optimizer = keras.optimizers.SGD if sgd else lambda: FDRSGD(l2=case.l2)
-    with strategy.scope():
-        model = case.model()
-        # Without XLA, whose compilation takes longer than the test.
-        model.compile(optimizer=optimizer(), jit_compile=False, **case.compile)
-    return model
-
-
-def big_batch(case, model, data):
-    """f and ∇f of all examples at once."""
-    with tf.GradientTape() as tape:
-        f = case.loss(model, model(data[0], training=False), *data)
-    theta = [w.value for w in model.trainable_variables]
-    return float(f), [
-        np.zeros(w.shape) if g is None else tf.convert_to_tensor(g).numpy()
-        for w, g in zip(theta, tape.gradient(f, theta), strict=True)
-    ]
-
-
-def norm(parts):
-    return np.sqrt(sum(np.sum(np.square(p, dtype="float64")) for p in parts))
-
-
-def difference(a, b):
-    return [np.subtract(x, y) for x, y in zip(a, b, strict=True)]
-
-
-def batches(data, size=32):
-    return tf.data.Dataset.from_tensor_slices(as_tuples(data)).batch(size)
-
-
-def as_tuples(data):
-    # tf.data takes a list for one array.
-    x, y, *w = data
-    return x, tuple(y) if isinstance(y, list) else y, *w
-
-
-def first(data, start, stop):
-    return tf.nest.map_structure(lambda a: a[start:stop], data)
-
-
-@contextlib.contextmanager
-def precision(policy):
-    keras.config.set_dtype_policy(policy)
-    keras.config.set_floatx("float64" if policy == "float64" else "float32")
-    yield
-    keras.config.set_floatx("float32")
+def twin(case, model):
+    """The same function outside the strategy, for the formula."""
+    twin = case.model()
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 @STRATEGIES
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_equals_one_big_batch(case, strategy):
+@pytest.mark.parametrize("name, n", EXAMPLES)
+def test_equals_one_big_batch(name, n, strategy):
+    case = CASE[name]
     with precision(case.policy):
         model = compiled(case, strategy())
-        # A model of its own, outside the strategy, for the formula.
-        twin = case.model()
-        twin.set_weights(model.get_weights())
-        for n in (97, 91, 96):
-            data = case.data(n)
-            result = FullBatchPass(model, batches(data))(gradient=True)
-            f, gradient = big_batch(case, twin, data)
-            parts = [first(data, i, i + 32) for i in range(0, n, 32)]
-            each = [big_batch(case, twin, part) for part in parts]
-            scale = np.mean([norm(g) for _, g in each])
-            assert result.examples == n
-            assert result.loss == pytest.approx(f, rel=case.tolerance)
-            error = norm(difference(result.gradient, gradient))
-            assert error < case.tolerance * scale
-            if case.uneven:
-                share = [min(32, n - i) / n for i in range(0, n, 32)]
-                mean = np.dot(share, [part for part, _ in each])
-                assert abs(mean / f - 1) > 0.1
+        data = case.data(n)
+        result = FullBatchPass(model, batches(data))(gradient=True)
+        other = twin(case, model)
+        f, gradient = big_batch(case, other, data)
+        starts = range(0, n, 32)
+        parts = [big_batch(case, other, first(data, i, i + 32)) for i in starts]
+        # ∇f itself cancels near a minimum.
+        scale = np.mean([norm(part) for _, part in parts])
+        assert result.examples == n
+        assert result.loss == pytest.approx(f, rel=case.tolerance)
+        assert norm(difference(result.gradient, gradient)) < case.tolerance * scale
+        if case.uneven:
+            shares = [min(32, n - i) / n for i in starts]
+            assert abs(np.dot(shares, [part for part, _ in parts]) / f - 1) > 0.1
+
+
+def test_half_precision_neither_overflows_nor_underflows():
+    """Sums over a batch leave the range of float16 where the means of `fit` do not."""
+    case = CASE["double"]
+    with precision("mixed_float16"):
+        x = np.random.default_rng(0).uniform(0, 1, (1000, 8)).astype("float32")
+        for scale in (1e-4, 300):
+            model = compiled(case, tf.distribute.get_strategy())
+            y = model.predict(x, verbose=0).astype("float32") - scale
+            result = FullBatchPass(model, (x, y))(gradient=True)
+            bias = result.gradient[-1].numpy()
+            # ∂/∂b of the mean of (ŷ − y)² is 2 (ŷ − y).
+            assert bias == pytest.approx(2 * scale, rel=0.01)
+
+
+def ragged(data):
+    """Unequal batches of a dataset that does not know how many it has."""
+    signature = batches(data).element_spec
+
+    def generate():
+        for start, stop in ((0, 40), (40, 41), (41, 41), (41, 90), (90, 97)):
+            yield first(data, start, stop)
+
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    case = CASE["sample_weights"]
+    keras.utils.set_random_seed(0)
+    model = compiled(case, tf.distribute.get_strategy())
+    return model, case.data(97), *big_batch(case, model, case.data(97))
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda data: data,
+        lambda data: batches(data, 1),
+        lambda data: batches(data, 7),
+        lambda data: batches(data, 97),
+        lambda data: batches(data, 1000),
+        ragged,
+    ],
+    ids=["arrays", "1", "7", "all", "more_than_all", "ragged"],
+)
+def test_does_not_depend_on_the_batches(reference, cut):
+    model, data, f, gradient = reference
+    result = FullBatchPass(model, cut(data))(gradient=True)
+    assert (result.examples, result.loss) == (97, pytest.approx(f, rel=1e-6))
+    assert norm(difference(result.gradient, gradient)) < 1e-6 * norm(gradient)
+
+
+def test_arrays_in_lists():
+    """tf.data would stack the arrays of a list into one."""
+    x, (a, b) = CASE["two_outputs_lists"].data(97)
+    w = [np.linspace(0, 1, 97).astype("float32"), np.linspace(3, 2, 97, dtype="f4")]
+    model = compiled(CASE["two_outputs_lists"], tf.distribute.get_strategy())
+    out = model.predict(x, verbose=0)
+    f = 0.3 * np.mean(w[0] * cross_entropy(a, out[0]))
+    f += 2 * np.mean(w[1] * np.square(out[1] - b)[:, 0])
+    for data in ((x, (a, b), tuple(w)), (x, (a, b), w), (x, [a, b], w)):
+        assert FullBatchPass(model, data)().loss == pytest.approx(f, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["l2_in_both", "masked_words"])
+def test_compiled_by_xla(name):
+    case = CASE[name]
+    model = compiled(case, tf.distribute.get_strategy(), jit_compile=True)
+    result = FullBatchPass(model, batches(case.data(97)))(gradient=True)
+    f, gradient = big_batch(case, model, case.data(97))
+    assert result.loss == pytest.approx(f, rel=1e-6)
+    assert norm(difference(result.gradient, gradient)) < 1e-6 * norm(gradient)
+
+
+@STRATEGIES
+def test_metrics_over_the_whole_dataset(strategy):
+    case = CASE["sample_weights"]
+    model = compiled(
+        case, strategy(), metrics=["accuracy"], weighted_metrics=["accuracy"]
+    )
+    x, y, w = weighted(97)
+    full_pass = FullBatchPass(model, batches((x, y, w)))
+    metrics = full_pass().metrics
+    predicted = model.predict(x, verbose=0).argmax(-1)
+    assert metrics == {
+        "accuracy": pytest.approx(accuracy_score(y, predicted)),
+        "weighted_accuracy": pytest.approx(
+            accuracy_score(y, predicted, sample_weight=w)
+        ),
+    }
+    assert full_pass.metric_names == list(metrics)
+
+
+@STRATEGIES
+@pytest.mark.parametrize("name", ["two_outputs_dicts", "one_of_two_outputs_masked"])
+def test_each_loss_is_a_metric(name, strategy):
+    """Without its weight, and with a denominator of its own."""
+    case = CASE[name]
+    model = compiled(case, strategy())
+    metrics = FullBatchPass(model, batches(case.data(97)))().metrics
+    first_loss, second_loss = metrics.values()
+    assert list(metrics) == [f"{name}_loss" for name in model.output_names]
+    other = twin(case, model)
+    f, _ = big_batch(case, other, case.data(97))
+    assert 0.3 * first_loss + 2 * second_loss == pytest.approx(f, rel=1e-6)
+    x, y = case.data(97)
+    (*_, y) = y.values() if isinstance(y, dict) else y
+    squares = np.square(other.predict(x, verbose=0)[1] - y)
+    assert second_loss == pytest.approx(squares.mean(), rel=1e-5)
+
+
+@STRATEGIES
+def test_compiles_once_and_follows_the_weights(strategy):
+    case = CASE["classification"]
+    strategy = strategy()
+    model = compiled(case, strategy)
+    data = case.data(97)
+    full_pass = FullBatchPass(model, batches(data))
+    losses, counts = [], []
+    for _ in range(3):
+        result = full_pass(gradient=True)
+        f, gradient = big_batch(case, twin(case, model), data)
+        assert result.loss == pytest.approx(f, rel=1e-6)
+        assert norm(difference(result.gradient, gradient)) < 1e-5 * norm(gradient)
+        losses.append(result.loss)
+        functions = full_pass._advance, full_pass._batch, full_pass._finish
+        counts.append([f.experimental_get_tracing_count() for f in functions])
+        # Builds the optimizer the first time.
+        model.fit(*data, epochs=2, verbose=0)
+    assert len(set(losses)) == 3
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_frozen_after_compile_still_counts():
+    """As in `fit`, which trains what the optimizer was built for."""
+    case = CASE["l2_in_optimizer"]
+    model = compiled(case, tf.distribute.get_strategy())
+    x, y = data = case.data(97)
+    model.train_on_batch(x, y)
+    weights = model.trainable_variables
+    other = twin(case, model)
+    model.layers[0].trainable = False
+    full_pass = FullBatchPass(model, data)
+    f, gradient = big_batch(case, other, data)
+    assert [w.path for w in full_pass.weights] == [w.path for w in weights]
+    assert full_pass().loss == pytest.approx(f, rel=1e-6)
+    error = difference(full_pass(gradient=True).gradient, gradient)
+    assert norm(error) < 1e-6 * norm(gradient)
+
+
+def test_weights_are_those_of_the_gradient_whenever_frozen():
+    case = CASE["classification"]
+    model = compiled(case, tf.distribute.get_strategy())
+    full_pass = FullBatchPass(model, case.data(97))
+    full_pass()
+    model.layers[0].trainable = False
+    # Builds the optimizer, now for fewer weights than the pass was compiled for.
+    model.fit(*case.data(97), verbose=0)
+    gradient = full_pass(gradient=True).gradient
+    assert [g.shape for g in gradient] == [w.shape for w in full_pass.weights]
+
+
+def test_frozen_before_compile_does_not():
+    def frozen():
+        model = random_network(kernel_regularizer="l2")
+        model.layers[0].trainable = False
+        return model
+
+    case = Case("frozen", model=frozen)
+    model = compiled(case, tf.distribute.get_strategy())
+    result = FullBatchPass(model, case.data(97))(gradient=True)
+    f, gradient = big_batch(case, model, case.data(97))
+    assert result.loss == pytest.approx(f, rel=1e-6)
+    assert norm(difference(result.gradient, gradient)) < 1e-6 * norm(gradient)
+
+
+def test_fields():
+    case = CASE["unused_weight"]
+    model = compiled(case, tf.distribute.get_strategy())
+    full_pass = FullBatchPass(model, batches(labelled(97)))
+    result = full_pass(gradient=True)
+    assert full_pass().gradient is None
+    assert [g.shape for g in result.gradient] == [w.shape for w in full_pass.weights]
+    assert all(a is b for a, b in zip(full_pass.weights, model.weights, strict=True))
+    assert result.gradient_norm == result.gradient_norm_squared**0.5
+    assert result.gradient_norm == pytest.approx(norm(result.gradient), rel=1e-6)
+    # The second head has no loss.
+    assert norm(result.gradient[2:]) == 0 < norm(result.gradient[:2])
+
+
+@STRATEGIES
+def test_memory_does_not_grow_with_the_batches(strategy):
+    case = CASE["masked_words"]
+    model = compiled(case, strategy())
+    data = case.data(96)
+    sizes = {}
+    for count in (3, 300):
+        full_pass = FullBatchPass(model, batches(data, 3).repeat().take(count))
+        assert full_pass().examples == 3 * count
+        sizes[count] = [tuple(total.shape) for total in full_pass._totals]
+    assert sizes[3] == sizes[300]
+    # Two copies of the gradient, and scalars.
+    parameters = model.count_params()
+    assert sum(np.prod(s) for s in sizes[300] if s) <= 2 * parameters

@@ -5,7 +5,7 @@ one of these names, this is the only folder to change.
 """
 
 from keras_fdr._compat.losses import activity_losses, loss_parts
-from keras_fdr._compat.models import build, compiled_loss, takes_training
+from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
     built_weights,
@@ -19,6 +19,7 @@ __all__ = [
     "build",
     "built_weights",
     "compiled_loss",
+    "global_seed",
     "learning_rate_schedule",
     "loss_parts",
     "pass_loss_through",

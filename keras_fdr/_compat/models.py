@@ -1,11 +1,19 @@
 """What `compile` made of a model."""
 
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.utils.tracking import DotNotTrackScope
 
 
 def compiled_loss(model):
     """What `compile` made of the loss: another object each time."""
     return model._compile_loss
+
+
+def global_seed():
+    """The state of Keras' global seed generator, as a list; empty if unused yet."""
+    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return [] if generator is None else [generator.state]
 
 
 def takes_training(model):
