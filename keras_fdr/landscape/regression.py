@@ -29,6 +29,8 @@ class Landscape:
         noise_curvature: Tr(HC̃) in the limit η → 0,
             2 (1−μ²)/(1−ν)² · ⟨O_FB⟩/η. This is the quantity without momentum; the
             curvature that the velocity feels is `velocity_curvature`.
+        direct_noise_curvature: The same limit of Tr(HC̃) as Hessian-vector products
+            measured it along the same runs: the independent check.
         velocity_curvature: ⟨vᵀHv⟩ in the limit η → 0, 2 ⟨O_FB⟩/η.
         gradient_second_moment: Tr C̃ in the limit η → 0.
         hessian_magnitude: Tr(HC̃)/Tr C̃ in the limit η → 0: the mean curvature over
@@ -56,6 +58,7 @@ class Landscape:
     full_batch_dissipation: tuple
     slope: Estimate
     noise_curvature: Estimate
+    direct_noise_curvature: Estimate
     velocity_curvature: Estimate
     gradient_second_moment: Estimate
     hessian_magnitude: Estimate
@@ -90,10 +93,11 @@ class Landscape:
     def __str__(self):
         lines = [
             f"Mode {self.mode}, {self.seeds} seeds; [ ] are 95% intervals over seeds.",
-            f"Tr(HC)      {self.noise_curvature}   as learning rate -> 0",
-            f"Tr C        {self.gradient_second_moment}",
-            f"Tr(HC)/Tr C {self.hessian_magnitude}",
-            f"({self.extrapolation})",
+            f"Limits as the learning rate goes to 0, {self.extrapolation}:",
+            f"  Tr(HC) by FDR2     {self.noise_curvature}",
+            f"  Tr(HC) by products {self.direct_noise_curvature}",
+            f"  Tr C               {self.gradient_second_moment}",
+            f"  Tr(HC)/Tr C        {self.hessian_magnitude}",
             "",
             f"{'learning rate':>13}  {'O_FB':^32}  {'nonlinearity':^26}  "
             f"{'residual':^26}  drift  FDR1 ratio",
@@ -131,8 +135,9 @@ def fit(results):
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
     ...     {"seed": seed, "learning_rate": rate, "full_batch_dissipation": 3 * rate,
-    ...      "velocity_curvature": 6.0, "gradient_norm_squared": 2.0,
-    ...      "full_batch_drift": 0.0, "dissipation": rate, "fluctuation": rate}
+    ...      "velocity_curvature": 6.0, "noise_curvature": 6.0,
+    ...      "gradient_norm_squared": 2.0, "full_batch_drift": 0.0,
+    ...      "dissipation": rate, "fluctuation": rate}
     ...     for seed in (0, 1) for rate in (0.1, 0.2)]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
@@ -166,6 +171,7 @@ def fit(results):
             f"rate. Received: {len(results.rows)} finished runs"
         )
     curvature = results.column("velocity_curvature")
+    direct = results.column("noise_curvature")
     second_moment = results.column("gradient_norm_squared")
     left, right = results.column("dissipation"), results.column("fluctuation")
     mu, nu = results.settings["momentum"], results.settings["dampening"]
@@ -191,6 +197,7 @@ def fit(results):
         full_batch_dissipation=tuple(mean(dissipation[:, j]) for j in columns),
         slope=mean(dissipation[:, 0] / eta[0]),
         noise_curvature=mean(to_noise * slopes),
+        direct_noise_curvature=mean(_at_zero(eta, direct)),
         velocity_curvature=mean(2 * slopes),
         gradient_second_moment=mean(noise),
         hessian_magnitude=ratio(to_noise * slopes, noise),
@@ -257,8 +264,8 @@ def _verdict(eta, residual, drifts):
         verdict += " More seeds or longer stages narrow the intervals."
     if "is not judged" in groups:
         verdict += (
-            f" Not judged are stages in which more than {STATIONARY_WITHIN:.0%} of O_FB "
-            "came from a loss that still drifted: train longer there."
+            " Not judged are stages in which more than "
+            f"{STATIONARY_WITHIN:.0%} of O_FB came from a loss that still drifted: train longer there."
         )
     return verdict
 

@@ -23,7 +23,8 @@ def landscape(landscapes, path=None, title=None):
     >>> from keras_fdr import landscape, plots
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
-    ...     {"seed": seed, "learning_rate": rate, "velocity_curvature": 6.0 + seed,
+    ...     {"seed": seed, "learning_rate": rate,
+    ...      "velocity_curvature": 6.0 + seed, "noise_curvature": 6.0 + seed,
     ...      "full_batch_dissipation": (3 + 0.5 * seed) * rate,
     ...      "full_batch_drift": 0.0, "dissipation": rate, "fluctuation": rate,
     ...      "gradient_norm_squared": 2.0}
