@@ -262,8 +262,8 @@ def _thin_series(record):
     kept = np.unique(wanted)
     return {
         "steps": steps[kept].tolist(),
-        "dissipation": dissipation[kept].tolist(),
-        "fluctuation": fluctuation[kept].tolist(),
+        "dissipation": [float(f"{value:.5g}") for value in dissipation[kept]],
+        "fluctuation": [float(f"{value:.5g}") for value in fluctuation[kept]],
     }
 
 

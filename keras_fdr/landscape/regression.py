@@ -265,7 +265,8 @@ def _verdict(eta, residual, drifts):
     if "is not judged" in groups:
         verdict += (
             " Not judged are stages in which more than "
-            f"{STATIONARY_WITHIN:.0%} of O_FB came from a loss that still drifted: train longer there."
+            f"{STATIONARY_WITHIN:.0%} of O_FB came from a loss that still drifted: "
+            "train longer there."
         )
     return verdict
 

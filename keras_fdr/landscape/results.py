@@ -63,8 +63,10 @@ class SweepResults:
             path: File name or path object.
         """
         partial = Path(f"{os.fspath(path)}.partial")
-        content = {"settings": self.settings, "rows": self.rows}
-        partial.write_text(json.dumps(content, indent=1) + "\n")
+        # A line a row.
+        rows = ",\n".join(map(json.dumps, self.rows))
+        settings = json.dumps(self.settings)
+        partial.write_text(f'{{"settings": {settings},\n"rows": [\n{rows}\n]}}\n')
         os.replace(partial, path)
 
     @classmethod
