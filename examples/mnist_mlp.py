@@ -27,24 +27,6 @@ LEARNING_RATE = 0.1
 L2 = 0.01
 
 
-class FullTrainingSet(keras.callbacks.Callback):
-    """Logs loss and accuracy over the whole training set after each epoch."""
-
-    def __init__(self, dataset):
-        super().__init__()
-        self.dataset = dataset
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Adds `full_batch_loss`, with its L2 term, and `full_batch_accuracy`."""
-        del epoch
-        result = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
-        norm_squared = sum(
-            float(tf.reduce_sum(w**2)) for w in self.model.trainable_weights
-        )
-        logs["full_batch_loss"] = result["loss"] + 0.5 * L2 * norm_squared
-        logs["full_batch_accuracy"] = result["accuracy"]
-
-
 def build_model():
     """The network of appendix B.1, compiled."""
     dense = keras.layers.Dense
@@ -86,10 +68,12 @@ def main():
     (x, y), test = load("mnist", args.data_dir)
     everything = tf.data.Dataset.from_tensor_slices((x, y)).batch(10_000).cache()
     if args.schedule == "adaptive":
-        callbacks = [FDRCallback(threshold=0.01, decay=0.1, verbose=1)]
+        callbacks = [
+            FDRCallback(threshold=0.01, decay=0.1, full_batch=everything, verbose=1)
+        ]
     else:
         callbacks = [
-            FDRCallback(decay=None),
+            FDRCallback(decay=None, full_batch=everything),
             keras.callbacks.LearningRateScheduler(preset),
         ]
     model = build_model()
@@ -101,7 +85,7 @@ def main():
         epochs=args.epochs,
         validation_data=test,
         validation_batch_size=10_000,
-        callbacks=[*callbacks, FullTrainingSet(everything)],
+        callbacks=callbacks,
         verbose=2,
     ).history
 

@@ -42,6 +42,21 @@ def test_quickstart(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
+def test_landscape(tmp_path):
+    """The protocol in small, twice: the second call finds everything finished."""
+    arguments = ("--scale", 0.02, "--seeds", 2)
+    printed = run(ROOT / "examples" / "landscape.py", *arguments, cwd=tmp_path)
+    assert "Tr(HC) by FDR2" in printed and "Tr(HC) by products" in printed
+    table = tmp_path / "landscape_digits_independent" / "sweep.json"
+    before = table.read_text()
+    arguments = (*arguments, "--mode", "paper")
+    run(ROOT / "examples" / "landscape.py", *arguments, cwd=tmp_path)
+    again = run(ROOT / "examples" / "landscape.py", *arguments[:4], cwd=tmp_path)
+    assert printed.splitlines()[-8:] == again.splitlines()[-8:]
+    assert table.read_text() == before
+    assert len(list(tmp_path.glob("landscape_digits_figure?.png"))) == 2
+
+
 @needs_mnist
 def test_mnist_mlp(tmp_path):
     """Two epochs: the first ratios are of the order of 34 and 18."""

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_fdr import FDRSGD, Record, plots
+from keras_fdr import FDRSGD, Record, landscape, plots
 
 
 @pytest.fixture
@@ -77,3 +77,90 @@ def test_without_matplotlib(record, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-fdr\[plots\]'"):
         plots.equilibration(record)
+
+
+def test_schedule_leaves_out_epochs_without_a_pass():
+    run = {"loss": [3.0, 2.0, 1.0], "full_batch_loss": [np.nan, 2.5, np.nan]}
+    (axis,) = plots.schedule({"run": run}).axes
+    np.testing.assert_array_equal(curves(axis)[0], [[2], [2.5]])
+
+
+def sweep_results(seeds=(0, 1), drift=0.0):
+    """O_FB = 3η, ±10% between the seeds; (η/2)⟨vᵀHv⟩ = 3η."""
+    settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
+    rows = [
+        {
+            "seed": seed,
+            "stage": stage,
+            "learning_rate": rate,
+            "full_batch_dissipation": (3.3 - 0.6 * seed) * rate,
+            "full_batch_drift": drift * rate,
+            "velocity_curvature": 6.0,
+            "noise_curvature": 6.0,
+            "gradient_norm_squared": 2.0,
+            "dissipation": rate,
+            "fluctuation": rate,
+            "series": {
+                "steps": [1, 2, 4],
+                "dissipation": [-1.0, 3.0, 2.0 + seed],
+                "fluctuation": [2.0, 2.0, 2.0 + seed],
+            },
+        }
+        for seed in seeds
+        for stage, rate in enumerate((0.2, 0.1))
+    ]
+    return landscape.SweepResults(settings, rows)
+
+
+def test_landscape_shows_points_bars_and_the_papers_line(tmp_path):
+    path = tmp_path / "figure3.png"
+    found = landscape.fit(sweep_results())
+    top, bottom = plots.landscape(found, path).axes
+    assert path.exists()
+    line = curves(top)[-1]
+    np.testing.assert_allclose(line, [[0, 0.2], [0, 0.6]], rtol=1e-12)
+    drawn = [(c.lines[0].get_xydata()[0], c.lines[2][0]) for c in top.containers]
+    for (point, bar), eta, estimate in zip(
+        drawn, found.learning_rates, found.full_batch_dissipation, strict=True
+    ):
+        np.testing.assert_allclose(point, [eta, estimate.value])
+        ends = np.array(bar.get_segments())[0, :, 1]
+        np.testing.assert_allclose(ends, [estimate.low, estimate.high])
+    labels = {text.get_text() for text in bottom.get_legend().get_texts()}
+    assert labels == {"residual", "nonlinearity"}
+
+
+def test_landscape_leaves_drifting_stages_open():
+    for drift, face in ((0.0, "C0"), (1.0, "none")):
+        top, _ = plots.landscape(sweep_results(drift=drift)).axes
+        for container in top.containers:
+            assert container.lines[0].get_markerfacecolor() == face
+
+
+def test_landscape_of_one_seed_and_of_two_modes(tmp_path):
+    sweep_results().save(tmp_path / "sweep.json")
+    one = landscape.fit(sweep_results(seeds=(0,)))
+    top, _ = plots.landscape({"one": one, "two": tmp_path}).axes
+    labels = [text.get_text() for text in top.get_legend().get_texts()]
+    assert labels == ["one: O_FB", "two: O_FB"]
+    assert [bool(c.has_yerr) for c in top.containers] == [False] * 2 + [True] * 2
+
+
+def test_sequential_runs(tmp_path):
+    path = tmp_path / "figure2.png"
+    (axis,) = plots.sequential_runs(sweep_results(), seed=1, path=path).axes
+    assert path.exists()
+    drawn = curves(axis)
+    assert len(drawn) == 4
+    np.testing.assert_array_equal(drawn[0], [[1, 2, 4], [2.0, 2.0, 3.0]])
+    np.testing.assert_array_equal(drawn[1], [[1, 2, 4], [-1.0, 3.0, 3.0]])
+    assert [line.get_linestyle() for line in axis.lines] == ["-", ":"] * 2
+
+
+def test_refused_sweeps():
+    with pytest.raises(TypeError, match="`results` must be `SweepResults`"):
+        plots.landscape(3)
+    with pytest.raises(TypeError, match="`results` must be `SweepResults`"):
+        plots.sequential_runs(3)
+    with pytest.raises(ValueError, match=r"finished a stage: \[0, 1\].*seed=7"):
+        plots.sequential_runs(sweep_results(), seed=7)

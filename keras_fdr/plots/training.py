@@ -80,7 +80,9 @@ def equilibration(source, path=None, title=None):
         label = rf"{name} $\overline{{O}}_{side}$"
         axes[-1].plot(*record.series(name), style, label=label)
     axes[-1].set(xlabel="steps t", ylabel="half-running average")
-    axes[-1].set(xscale="log", yscale="log")
+    axes[-1].set_xscale("log")
+    # O_L is noisy while the record is young, and then also negative.
+    axes[-1].set_yscale("log", nonpositive="mask")
     axes[-1].legend(frameon=False)
     if np.isfinite(record.learning_rate):
         axes[-1].set_title(rf"$\eta$ = {record.learning_rate:.4g}", fontsize="medium")
@@ -118,12 +120,14 @@ def schedule(histories, path=None, title=None):
         ImportError: If matplotlib is not installed.
     """
     runs = {label: _as_logs(history) for label, history in histories.items()}
-    known = set().union(*runs.values())
-    panels = [p for p in _SCHEDULE if any(known & set(names) for names, _ in p.curves)]
+    columns = set().union(*runs.values())
+    panels = [
+        p for p in _SCHEDULE if any(columns & set(names) for names, _ in p.curves)
+    ]
     if not panels:
         raise ValueError(
             "A history must have at least one of `learning_rate`, `loss`, `accuracy` "
-            f"and `fdr_ratio`. Received: {sorted(known)}"
+            f"and `fdr_ratio`. Received: {sorted(columns)}"
         )
     figure = new_figure(figsize=(6.4, 1 + 2 * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -131,9 +135,16 @@ def schedule(histories, path=None, title=None):
         for number, (label, logs) in enumerate(runs.items()):
             for names, style in panel.curves:
                 values = next((logs[name] for name in names if name in logs), ())
-                epochs = np.arange(1, len(values) + 1)
+                values = np.asarray(values, dtype=float)
+                # NaN where an epoch had no full-batch pass.
+                known = np.flatnonzero(np.isfinite(values))
                 axis.plot(
-                    epochs, values, color=f"C{number}", lw=1.2, label=label, **style
+                    known + 1,
+                    values[known],
+                    color=f"C{number}",
+                    lw=1.2,
+                    label=label,
+                    **style,
                 )
         axis.set(ylabel=panel.ylabel, yscale=panel.yscale)
         if "fdr_ratio" in panel.curves[0][0]:
