@@ -206,7 +206,7 @@ def fit(results):
         drift=drifts,
         ratio=tuple(ratio(left[:, j], right[:, j]) for j in columns),
         extrapolation=_describe(eta),
-        verdict=_verdict(eta, residual, drifts),
+        verdict=_verdict(eta, residual, drifts, results.settings["mode"]),
     )
 
 
@@ -243,11 +243,16 @@ def _is_anharmonic(residual):
     return residual.high < -MARGIN or residual.low > MARGIN
 
 
-def _verdict(eta, residual, drifts):
+def _verdict(eta, residual, drifts, mode):
     if any(np.isnan(r.low) for r in residual):
         return (
             "No verdict: one seed gives no interval. Run the sweep with at least two, "
             "better four."
+        )
+    if mode == "paper":
+        return (
+            "No verdict: with one shuffle an epoch O_FB is too small, the more so the "
+            'smaller the learning rate. Run the sweep with mode="independent".'
         )
     groups: dict[str, list[str]] = {}
     for rate, r, drift in zip(eta, residual, drifts, strict=True):

@@ -62,6 +62,8 @@ def landscape(landscapes, path=None, title=None):
         top.plot(ends, found.slope.value * ends, color=color, lw=0.8)
         _points(bottom, found, found.residual, color, "o", f"{named}residual")
         _points(bottom, found, found.nonlinearity, color, "x", f"{named}nonlinearity")
+    if max(np.abs(bottom.get_ylim())) > 1:
+        bottom.set_yscale("symlog", linthresh=0.2)
     bottom.axhline(0, color="gray", lw=0.8)
     top.set(ylabel=r"$\langle O_{FB} \rangle$")
     bottom.set(xlabel=r"learning rate $\eta$", ylabel="relative deviation")
