@@ -77,7 +77,7 @@ def main():
 
     def scaled(stage):
         learning_rate, epochs = stage
-        return learning_rate, max(2, round(scale * epochs))
+        return learning_rate, max(3, round(scale * epochs))
 
     keras.utils.set_random_seed(0)
     (x, y), _ = load(args.dataset, args.data_dir)

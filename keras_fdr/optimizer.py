@@ -240,8 +240,13 @@ def measuring_optimizer(model, who):
         who: Name of the caller, for the error.
 
     Raises:
+        TypeError: If `model` is no `keras.Model`.
         ValueError: If the model has another optimizer.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
+        )
     optimizer = model.optimizer
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, FDRSGD):

@@ -77,7 +77,10 @@ class CurvatureSampler:
         return tf.stack([noise, dot(v_next, self.product(second, v_next))])
 
     def product(self, examples, direction):
-        """H^B d, forward over reverse: the derivative of ∇f^B along d.
+        """H^B d: the gradient of ∇f^B·d.
+
+        Reverse over reverse: forward over reverse took 1.1 to 1.4 times as long here
+        and fails on recurrent layers inside a compiled function.
 
         Args:
             examples: Integer tensor, the examples of B.
@@ -87,10 +90,15 @@ class CurvatureSampler:
             List of tensors.
         """
         theta = [w.value for w in self._objective.weights]
-        with tf.autodiff.ForwardAccumulator(theta, direction) as forward:
-            gradient = self._gradient(examples)
-        known = [None if g is None else forward.jvp(g) for g in gradient]
-        return self._zero_where_none(known)
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            along = tf.zeros((), theta[0].dtype)
+            for g, d in zip(self._gradient(examples), direction, strict=True):
+                if g is not None:
+                    along += tf.reduce_sum(g * tf.stop_gradient(d))
+        return tape.gradient(
+            along, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
 
     def _gradient(self, examples):
         batch = gather(self._arrays, examples)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_fdr import _compat
+from keras_fdr.data import checksum
 from keras_fdr.full_batch import FullBatchPass
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.store import Progress, Store
@@ -69,8 +70,8 @@ def sweep(
         dataset: The training set: a tuple of arrays `(x, y)` or
             `(x, y, sample_weight)`, or a `tf.data.Dataset` of batches of that form,
             which is read into memory.
-        stages: List of `(learning_rate, epochs)`, in the order to run. An epoch is
-            examples // batch_size steps.
+        stages: List of `(learning_rate, epochs)`, in the order to run, with at least
+            3 epochs. An epoch is examples // batch_size steps.
         seeds: Integer, the number of seeds, or a list of integers. Intervals need at
             least 2. Defaults to `4`.
         batch_size: Integer, |B|. Defaults to `100`.
@@ -96,7 +97,8 @@ def sweep(
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), appendix B.
     """
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = [int(s) for s in (range(seeds) if np.ndim(seeds) == 0 else seeds)]
+    batch_size = int(batch_size)
     _check_arguments(stages, seeds, initial, mode)
     run = _Run(model, dataset, batch_size, mode)
     settings = {
@@ -140,6 +142,8 @@ class _Run:
     def __init__(self, model, dataset, batch_size, mode):
         self._model = model
         self._optimizer = optimizer = measuring_optimizer(model, "sweep")
+        if optimizer is not model.optimizer:
+            _compat.pass_loss_through(model.optimizer)
         _check_dynamics(optimizer)
         self._pass = FullBatchPass(model, dataset)
         if not optimizer.built:
@@ -156,6 +160,7 @@ class _Run:
         optimizer = self._optimizer
         return {
             "examples": self._loop.examples,
+            "data": checksum(self._loop.arrays),
             "momentum": optimizer.momentum,
             "dampening": optimizer.dampening,
             "l2": optimizer.l2,
@@ -165,12 +170,13 @@ class _Run:
     @property
     def variables(self):
         """All that a sweep changes."""
-        optimizer = self._optimizer
+        optimizer, outer = self._optimizer, self._model.optimizer
         return [
             *self._model.variables,
             *self._model.metrics_variables,
             *optimizer.variables,
             *optimizer.observables.variables,
+            *(v for v in outer.variables if outer is not optimizer),
         ]
 
     def weights(self):
@@ -233,10 +239,8 @@ class _Run:
             "velocity_curvature",
         )
         row = dict(zip(names, map(float, np.mean(measured, axis=0)), strict=True))
-        row["full_batch_drift"] = float("nan")
-        if len(measured) > 1:
-            fall = -np.polyfit(at_step, np.array(measured)[:, 0], 1)[0]
-            row["full_batch_drift"] = float(fall / learning_rate)
+        fall = -np.polyfit(at_step, np.array(measured)[:, 0], 1)[0]
+        row["full_batch_drift"] = float(fall / learning_rate)
         for name in ("dissipation", "fluctuation", "gradient_norm_squared"):
             row[name] = record.half_running_average(name)
         if not self._independent:
@@ -268,14 +272,16 @@ def _thin_series(record):
 
 
 def _check_arguments(stages, seeds, initial, mode):
-    for name, value in [("stages", s) for s in stages] + [("initial", initial)]:
-        if value is None and name == "initial":
-            continue
+    for name, least, value in [
+        # For two passes in the newest half, hence a drift.
+        *(("stages", 3, stage) for stage in stages),
+        *([("initial", 1, initial)] if initial else []),
+    ]:
         rate, epochs = value
-        if not 0 < rate < float("inf") or epochs != int(epochs) or epochs < 1:
+        if not 0 < rate < float("inf") or epochs != int(epochs) or epochs < least:
             raise ValueError(
                 f"`{name}` must have a learning rate above 0 and a whole number of "
-                f"epochs, at least 1. Received: {value}"
+                f"epochs, at least {least}. Received: {value}"
             )
     if not stages:
         raise ValueError("`stages` must have at least one stage. Received: none")

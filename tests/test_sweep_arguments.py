@@ -1,0 +1,71 @@
+"""What a sweep refuses, and its progress bar."""
+
+import keras
+import pytest
+from sweep_cases import PROBLEM, least_squares, small_sweep
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stages": []}, "at least one stage"),
+        ({"stages": [(0.1, 3), (0.0, 3)]}, "stages.*0.0"),
+        ({"stages": [(-0.1, 3)]}, "stages.*-0.1"),
+        ({"stages": [(float("nan"), 3)]}, "stages.*nan"),
+        ({"stages": [(float("inf"), 3)]}, "stages.*inf"),
+        ({"stages": [(0.1, 2)]}, "at least 3.*0.1, 2"),
+        ({"stages": [(0.1, 1.5)]}, "stages.*1.5"),
+        ({"initial": (0.1, 0)}, "initial"),
+        ({"initial": (-1.0, 1)}, "initial.*-1.0"),
+        ({"mode": "shuffled"}, "mode.*shuffled"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, r"seeds.*\[1, 1\]"),
+        ({"seeds": [-1]}, "seeds.*-1"),
+        ({"batch_size": 0}, "batch_size.*0"),
+        ({"batch_size": 22}, "batch_size.*21.*22"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_sweep(least_squares(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clipnorm": 1.0}, "clipnorm"),
+        ({"clipvalue": 1.0}, "clipvalue"),
+        ({"global_clipnorm": 1.0}, "global_clipnorm"),
+        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps=2"),
+        (
+            {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 9, 0.9)},
+            "learning_rate.*ExponentialDecay",
+        ),
+    ],
+)
+def test_other_dynamics_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_sweep(least_squares(**arguments))
+
+
+def test_other_optimizers_models_and_data_are_refused():
+    model = least_squares()
+    with pytest.raises(TypeError, match="dataset"):
+        small_sweep(model, PROBLEM.x)
+    model.compile(optimizer="sgd", loss="mse")
+    with pytest.raises(ValueError, match="sweep.*FDRSGD.*SGD"):
+        small_sweep(model)
+
+
+def test_something_else_for_a_model_is_refused():
+    with pytest.raises(TypeError, match="model.*str"):
+        small_sweep("model")
+
+
+def test_progress_bar(capsys):
+    model = least_squares()
+    small_sweep(model)
+    assert capsys.readouterr() == ("", "")
+    small_sweep(model, initial=(0.1, 3), verbose=1)
+    shown = capsys.readouterr().out
+    assert "17/17" in shown and "epoch" in shown
