@@ -4,9 +4,9 @@
 
 Both go over the same batches of the same `tf.data.Dataset` with the same network, the
 MLP of appendix B.1, and give loss, gradient and accuracy. The hand-written loop is the
-fastest of three: gradients carried through the loop as tensors, added to variables, or
-accumulated per batch without the accuracy. Runs are interleaved in one process; ratios
-are medians over the repetitions. Writes JSON.
+faster of two: the gradient carried through the loop as tensors, or added to variables.
+Runs are interleaved in one process; ratios are medians over the repetitions. Writes
+JSON.
 """
 
 import argparse

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_fdr import landscape
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "examples" / "results"
 TFDS = Path(os.environ.get("TFDS_DATA_DIR", "")) / "mnist"
@@ -102,6 +104,29 @@ def check_mnist_histories(folder):
 
 def test_kept_mnist_results():
     check_mnist_histories(RESULTS)
+
+
+def test_kept_landscapes():
+    """FDR2 and Hessian-vector products agree; one shuffle an epoch hides Tr(HC̃)."""
+    for dataset in ("digits", "mnist"):
+        file = RESULTS / f"landscape_{dataset}_independent.json"
+        results = landscape.SweepResults.load(file)
+        found = landscape.fit(results)
+        one, other = found.noise_curvature, found.direct_noise_curvature
+        assert one.low < other.high and other.low < one.high
+        rows = len(results.settings["stages"]) * len(results.settings["seeds"])
+        assert len(results.rows) == rows
+        assert max(abs(drift.value) for drift in found.drift) < 0.01
+    independent, paper = (
+        landscape.fit(RESULTS / f"landscape_digits_{mode}.json")
+        for mode in ("independent", "paper")
+    )
+    assert independent.anharmonic_from is None
+    assert independent.harmonic_up_to >= 0.02
+    assert paper.residual[0].high < -0.9
+    # The direct measurement does not depend on how batches are drawn.
+    assert paper.direct_noise_curvature.contains(0.43)
+    assert independent.direct_noise_curvature.contains(0.43)
 
 
 @needs_mnist
