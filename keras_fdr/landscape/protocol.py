@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_fdr import _compat
-from keras_fdr.data import checksum
+from keras_fdr.data import as_arrays, checksum
 from keras_fdr.full_batch import FullBatchPass
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.store import Progress, Store
@@ -145,12 +145,13 @@ class _Run:
         if optimizer is not model.optimizer:
             _compat.pass_loss_through(model.optimizer)
         _check_dynamics(optimizer)
-        self._pass = FullBatchPass(model, dataset)
+        arrays = as_arrays(dataset)  # One copy for all three.
+        self._pass = FullBatchPass(model, arrays)
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
-        self._loop = CompiledLoop(model, dataset)
+        self._loop = CompiledLoop(model, arrays)
         check_batch_size(batch_size, self._loop.examples)
-        self._curvature = CurvatureSampler(model, self._loop.arrays, batch_size)
+        self._curvature = CurvatureSampler(model, arrays, batch_size)
         self._batch_size = batch_size
         self._independent = mode == "independent"
         self.steps_per_epoch = self._loop.examples // batch_size

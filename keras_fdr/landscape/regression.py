@@ -1,6 +1,5 @@
 """What the dependence of O_FB on the learning rate says of the landscape."""
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,13 +155,7 @@ def fit(results):
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 2.2 and 3.2.
     """
-    if isinstance(results, (str, os.PathLike)):
-        results = SweepResults.load(results)
-    if not isinstance(results, SweepResults):
-        raise TypeError(
-            "`results` must be `SweepResults` or the path of a sweep. "
-            f"Received: {type(results).__name__}"
-        )
+    results = SweepResults.of(results)
     eta = np.array(results.learning_rates)
     dissipation = results.column("full_batch_dissipation")
     if dissipation.size == 0:

@@ -30,6 +30,22 @@ class SweepResults:
     settings: dict
     rows: list = field(default_factory=list)
 
+    @classmethod
+    def of(cls, source):
+        """The table itself, or the one in a file or in the directory of a sweep.
+
+        Raises:
+            TypeError: If `source` is none of these.
+        """
+        if isinstance(source, (str, os.PathLike)):
+            return cls.load(source)
+        if isinstance(source, cls):
+            return source
+        raise TypeError(
+            "`results` must be `SweepResults` or the path of a sweep. "
+            f"Received: {type(source).__name__}"
+        )
+
     @property
     def learning_rates(self):
         """The different η, ascending."""

@@ -1,6 +1,5 @@
 """Figures 2 and 3 of the paper, from sweeps over learning rates."""
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -102,13 +101,7 @@ def sequential_runs(results, seed=None, path=None, title=None):
         ValueError: If the seed has no finished stage.
         ImportError: If matplotlib is not installed.
     """
-    if isinstance(results, (str, os.PathLike)):
-        results = SweepResults.load(results)
-    if not isinstance(results, SweepResults):
-        raise TypeError(
-            "`results` must be `SweepResults` or the path of a sweep. "
-            f"Received: {type(results).__name__}"
-        )
+    results = SweepResults.of(results)
     seeds = [row["seed"] for row in results.rows]
     seed = seeds[0] if seed is None and seeds else seed
     rows = [row for row in results.rows if row["seed"] == seed]
