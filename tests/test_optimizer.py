@@ -172,7 +172,7 @@ def test_saved_state_is_bitwise(digits, tmp_path, kind, momentum):
     for a, b in zip(model.optimizer.variables, copy.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     ours, theirs = model.optimizer.observables, copy.optimizer.observables
-    assert len(ours.variables) == 3 + 3 + 4
+    assert len(ours.variables) == 3 + 3 + 3 + 4
     for a, b in zip(ours.variables, theirs.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert copy.optimizer.cut_table.read() == [keras_fdr.Cut(3, 0.1, 0.05, 0.99)]
