@@ -11,11 +11,13 @@ from keras_fdr.full_batch import FullBatch, FullBatchPass
 from keras_fdr.observables import FDRObservables
 from keras_fdr.optimizer import FDRSGD
 from keras_fdr.record import Record
-from keras_fdr.stationarity import ThresholdRule, Verdict
+from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule, Verdict
 
 __all__ = [
     "FDRSGD",
+    "ConfidenceRule",
     "Cut",
+    "DriftRule",
     "FDRCallback",
     "FDRObservables",
     "FullBatch",

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,9 +12,10 @@ from keras_fdr.cuts import Cut
 from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
-from keras_fdr.stationarity import ThresholdRule, Verdict, obstacle
+from keras_fdr.rules import ThresholdRule, Verdict, obstacle
 
 _DEFAULT_THRESHOLD = 0.01
+_DEFAULT_DECAY = 0.1
 
 
 class FDRCallback(keras.callbacks.Callback):
@@ -51,8 +53,11 @@ class FDRCallback(keras.callbacks.Callback):
         threshold: Float above 0, X of the paper's rule. Defaults to `0.01`.
         decay: Float in (0, 1), Y; `None` only measures and never cuts.
             Defaults to `0.1`.
-        rule: A function `Record -> Verdict` instead of the paper's rule with
-            `threshold`. Defaults to `None`.
+        rule: `DriftRule`, `ConfidenceRule` or any function `Record -> Verdict`
+            instead of the paper's rule with `threshold`. Defaults to `None`.
+        on_stationary: A function `(model, verdict)` that is called instead of cutting
+            when the run is stationary, for instance to set `model.stop_training`; the
+            record restarts at t = 0 afterwards. Defaults to `None`.
         full_batch: The training set, for full-batch passes: a `tf.data.Dataset` of
             batches or a tuple of arrays, `(x, y)` or `(x, y, sample_weight)`.
             Defaults to `None`, no passes.
@@ -84,8 +89,9 @@ class FDRCallback(keras.callbacks.Callback):
     def __init__(
         self,
         threshold=_DEFAULT_THRESHOLD,
-        decay=0.1,
+        decay=_DEFAULT_DECAY,
         rule=None,
+        on_stationary=None,
         full_batch=None,
         full_batch_every=1,
         min_learning_rate=0.0,
@@ -119,6 +125,17 @@ class FDRCallback(keras.callbacks.Callback):
             raise TypeError(
                 f"`rule` must be a function `Record -> Verdict`. Received: rule={rule}"
             )
+        if on_stationary is not None and not callable(on_stationary):
+            raise TypeError(
+                "`on_stationary` must be a function `(model, verdict)`. "
+                f"Received: on_stationary={on_stationary}"
+            )
+        if on_stationary and (decay, min_learning_rate) != (_DEFAULT_DECAY, 0):
+            raise ValueError(
+                "`on_stationary` is called instead of a cut: leave out `decay` and "
+                "`min_learning_rate`. Received: "
+                f"decay={decay}, min_learning_rate={min_learning_rate}"
+            )
         if full_batch_every < 1 or full_batch_every != int(full_batch_every):
             raise ValueError(
                 "`full_batch_every` must be an integer, at least 1. "
@@ -130,7 +147,8 @@ class FDRCallback(keras.callbacks.Callback):
                 f"Received: full_batch_every={full_batch_every}"
             )
         self.rule = rule or ThresholdRule(threshold)
-        self.decay = decay
+        self.on_stationary = on_stationary
+        self.decay: Any = None if on_stationary else decay
         self.min_learning_rate = min_learning_rate
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
@@ -211,8 +229,12 @@ class FDRCallback(keras.callbacks.Callback):
             logs["fdr_stationary"] = float(verdict.stationary)
             if self._passes:
                 logs.update(self._passes.logs(epoch, optimizer))
-        if verdict.stationary and self.decay and not obstacle(record):
-            self._cut(epoch, optimizer, learning_rate, verdict)
+        if verdict.stationary and not obstacle(record):
+            if self.on_stationary:
+                self.on_stationary(self.model, verdict)
+                observables.reset()
+            elif self.decay:
+                self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
 
     def _optimizer(self):

@@ -6,7 +6,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_fdr import FDRSGD, Cut, FDRCallback, FDRObservables, ThresholdRule, Verdict
+from keras_fdr import (
+    FDRSGD,
+    ConfidenceRule,
+    Cut,
+    DriftRule,
+    FDRCallback,
+    FDRObservables,
+    ThresholdRule,
+    Verdict,
+)
 
 
 def compiled(optimizer, **arguments):
@@ -329,3 +338,40 @@ def test_stock_callbacks_see_the_columns(digits, tmp_path):
     header = log.read_text().splitlines()[0].split(",")
     columns = {"learning_rate", "fdr_dissipation", "fdr_fluctuation", "fdr_ratio"}
     assert columns | {"fdr_stationary"} < set(header)
+
+
+def test_on_stationary_is_called_instead_of_a_cut(digits):
+    model = compiled(FDRSGD(0.1, l2=0.01))
+    calls = []
+
+    def stop(model, verdict):
+        calls.append(verdict.reason)
+        model.stop_training = len(calls) == 2
+
+    rule = Script("dsds")
+    callback = FDRCallback(rule=rule, on_stationary=stop)
+    history = fit(model, digits, [callback], epochs=9)
+    assert len(history["loss"]) == 4
+    assert calls == ["told so: stationary."] * 2
+    assert callback.cuts == []
+    assert len(set(history["learning_rate"])) == 1
+    # As after a cut, the record begins anew.
+    assert [record.steps for record in rule.records] == [4, 8, 4, 8]
+
+
+@pytest.mark.parametrize("arguments", [{"decay": 0.3}, {"min_learning_rate": 0.01}])
+def test_on_stationary_leaves_no_place_for_a_cut(arguments):
+    with pytest.raises(ValueError, match="called instead of a cut"):
+        FDRCallback(on_stationary=print, **arguments)
+
+
+@pytest.mark.parametrize("rule", [DriftRule(), ConfidenceRule("sasa+")])
+def test_other_rules_in_fit(digits, rule):
+    callback = FDRCallback(rule=rule, decay=0.5)
+    fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=3)
+    assert callback.verdict.reason == rule(callback.record).reason
+
+
+def test_on_stationary_must_be_a_function():
+    with pytest.raises(TypeError, match="on_stationary=stop"):
+        FDRCallback(on_stationary="stop")

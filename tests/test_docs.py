@@ -11,7 +11,11 @@ import keras_fdr
 MODULES = [m.name for m in pkgutil.walk_packages(keras_fdr.__path__, "keras_fdr.")]
 NUMPY_ONLY = (
     "keras_fdr.record",
-    "keras_fdr.stationarity",
+    "keras_fdr.rules.confidence",
+    "keras_fdr.rules.drift",
+    "keras_fdr.rules.path",
+    "keras_fdr.rules.threshold",
+    "keras_fdr.rules.verdict",
     "keras_fdr.landscape.estimates",
     "keras_fdr.landscape.regression",
     "keras_fdr.landscape.results",

@@ -1,0 +1,118 @@
+"""The rules of SASA and SASA+."""
+
+import math
+
+import numpy as np
+
+from keras_fdr.record import Record
+from keras_fdr.rules.path import QPath
+from keras_fdr.rules.verdict import Status, Verdict, obstacle
+
+# (share of the newest steps, tolerance δ, significance) of each kind's paper.
+_DEFAULTS = {"sasa": (1 / 2, 0.02, 0.2), "sasa+": (1 / 8, None, 0.05)}
+_MIN_STEPS = 1000
+
+
+class ConfidenceRule:
+    """Tests the mean of z = O_L − O_R with an error bar.
+
+    - `"sasa"` calls the run stationary when the confidence interval of z̄ over the
+      newest half of the steps lies within ±δ Ō_R, and z̄ has the same sign in both
+      quarters.
+    - `"sasa+"` does so when the interval over the newest eighth contains 0. That is a
+      failure to find a drift: noise alone makes it fire.
+
+    Error bars are from overlapping batch means of √N steps. In a stationary state
+    successive z nearly cancel (their sum is a difference of Q, see `DriftRule`), so
+    these error bars are too wide, and `"sasa"` late.
+
+    Example:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> rows = np.ones((4000, 5))
+    >>> rows[:, 0] += rng.normal(0.005, 0.1, 4000)
+    >>> ConfidenceRule("sasa")(Record(rows, steps=4000)).status
+    'stationary'
+
+    Args:
+        kind: `"sasa"` or `"sasa+"`. Defaults to `"sasa"`.
+
+    Call arguments:
+        record: A `Record`.
+
+    Returns:
+        A `Verdict`; undecided before 1,000 steps.
+
+    Raises:
+        ValueError: If `kind` is neither.
+
+    Reference:
+        [Lang et al., 2019](https://arxiv.org/abs/1909.09785) (SASA);
+        [Zhang et al., 2020](https://arxiv.org/abs/2002.10597) (SASA+).
+    """
+
+    def __init__(self, kind="sasa"):
+        if kind not in _DEFAULTS:
+            raise ValueError(
+                f'`kind` must be "sasa" or "sasa+". Received: kind={kind!r}'
+            )
+        self.kind = kind
+        self._share, self._tolerance, self._significance = _DEFAULTS[kind]
+
+    def __call__(self, record: Record) -> Verdict:
+        """The verdict on `record` (see the class)."""
+        why_not = obstacle(record)
+        if why_not:
+            return Verdict("undecided", record.ratio, record.steps, why_not)
+        if record.steps < _MIN_STEPS:
+            reason = (
+                f"The rule needs {_MIN_STEPS:,} steps: {_MIN_STEPS - record.steps:,} "
+                "are missing."
+            )
+            return Verdict("undecided", record.ratio, record.steps, reason)
+        path = QPath.of(record)
+        quality = path.ratio_error(), path.effective_sample_size()
+        z, fluctuation = self._window(record)
+        low, high = _interval(z, record.block_length, self._significance)
+        between = f"z̄ is between {low:.3g} and {high:.3g}"
+        if self.kind == "sasa+":
+            fires = low < 0 < high
+            reason = f"{between}; the rule waits until this contains 0."
+            if fires:
+                reason = f"{between}, which contains 0."
+        else:
+            bound = self._tolerance * fluctuation
+            halves = [half.mean() for half in np.array_split(z, 2)]
+            fires = -bound < low and high < bound and halves[0] * halves[1] > 0
+            wanted = f"within ±{bound:.3g} ({self._tolerance:.0%} of the fluctuation)"
+            reason = f"{between}; the rule waits until this is {wanted}"
+            reason += " and both halves of the window have the same sign."
+            if fires:
+                reason = f"{between}, {wanted}."
+        status: Status = "stationary" if fires else "drifting"
+        return Verdict(status, record.ratio, record.steps, reason, *quality)
+
+    def _window(self, record):
+        """The z of each whole block of the newest share, and the mean O_R there."""
+        steps = round(self._share * record.steps)
+        whole = record.steps // record.block_length
+        blocks = max(2, round(steps / record.block_length))
+        names = ("dissipation", "fluctuation")
+        sums = np.stack([record.sums[:, record.names.index(n)] for n in names])
+        left, right = sums[:, max(0, whole - blocks) : whole] / record.block_length
+        return left - right, right.mean()
+
+
+def _interval(z, block_length, significance):
+    """Student's interval of the mean, by overlapping batch means."""
+    from scipy.stats import t
+
+    n = len(z)
+    size = max(1, round(math.sqrt(n * block_length) / block_length))
+    means = np.convolve(z, np.ones(size) / size, "valid")
+    spread = np.sum((means - z.mean()) ** 2)
+    variance = size * spread / ((n - size) * (n - size + 1))
+    freedom = max(1.0, 1.5 * (n / size - 1))  # Meketon and Schmeiser, 1984
+    width = t.ppf(1 - significance / 2, freedom) * math.sqrt(variance)
+    return z.mean() - width, z.mean() + width

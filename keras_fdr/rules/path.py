@@ -1,0 +1,74 @@
+"""The path of Q, whose drift FDR1 measures."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+# With fewer effective samples the spread of Q is a guess.
+FEW = 4
+
+
+@dataclass(frozen=True)
+class QPath:
+    """Q along a window of a record, up to a constant.
+
+    For every run, stationary or not (no expectation is taken),
+
+        Σ_t (O_L − O_R) = −[Q(T) − Q(0)],
+        Q = [(1−μ)/(2η) |θ−θ_c|² + μ (θ−θ_c)·v] / (1−ν)
+
+    so the running sum of O_R − O_L is the path of Q itself, and FDR1 asks whether Q
+    has stopped drifting.
+
+    Args:
+        values: Float array of shape `(n + 1,)`: Q at the window's start, where it is
+            set to 0, and at the end of each of its blocks.
+        steps: Integer, the steps of the window.
+        mean_fluctuation: Float, the mean of O_R over the window.
+    """
+
+    values: np.ndarray
+    steps: int
+    mean_fluctuation: float
+
+    @classmethod
+    def of(cls, record):
+        """The path over the window of a record's half-running averages."""
+        first = record.window_start // record.block_length
+        columns = [record.names.index(n) for n in ("dissipation", "fluctuation")]
+        left, right = record.sums[first:, columns].T
+        values = np.concatenate([[0.0], np.cumsum(right - left)])
+        steps = record.steps - record.window_start
+        return cls(values, steps, float(right.sum() / steps))
+
+    def effective_sample_size(self, values=None):
+        """How many independent values a stretch of Q is worth; at least 1."""
+        from arviz_stats.base import array_stats
+
+        values = self.values if values is None else values
+        if len(values) < FEW or np.ptp(values) == 0:
+            return 1.0
+        size = array_stats.ess(values, chain_axis=None, draw_axis=-1, method="mean")
+        return float(np.clip(size, 1.0, len(values)))
+
+    def ratio_error(self):
+        """The standard error of the ratio in a stationary state, its noise floor.
+
+        The window's mean of O_L − O_R is −[Q(T) − Q(t0)]/(T − t0). Where Q is
+        stationary and the window long, its two ends are independent, so the variance
+        is 2 Var(Q)/(T − t0)²: it falls as 1/T, not as 1/√T. Enlarged by Student's t,
+        so that 1.96 errors hold 95% although Var(Q) is estimated.
+
+        Returns:
+            Float; NaN where the window is worth too few independent values.
+        """
+        from scipy.stats import t
+
+        size = self.effective_sample_size()
+        if size < FEW:
+            return math.nan
+        # The mean follows the path: its variance is missing in the spread.
+        variance = self.values.var() / (1 - 1 / size)
+        error = math.sqrt(2 * variance) / (self.steps * self.mean_fluctuation)
+        return float(error * t.ppf(0.975, size - 1) / 1.96)
