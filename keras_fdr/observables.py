@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_fdr.blocks import BlockSums
+from keras_fdr.by_variable import VariableSums, unique_names
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 
 
@@ -39,6 +40,19 @@ class FDRObservables(keras.layers.Layer):
     >>> observables.record().steps
     1
 
+    FDR1 holds for each weight tensor by itself: the rows of O_L and O_R are sums
+    over tensors, and `per_variable=True` keeps the summands too.
+
+    >>> observables = FDRObservables(per_variable=True)
+    >>> theta, gradient = theta + [tf.constant([2.0])], gradient + [tf.constant([1.0])]
+    >>> row = observables(
+    ...     theta, gradient, [], learning_rate=tf.constant(0.1), momentum=0.0,
+    ...     dampening=0.0)
+    >>> for name, record in observables.record_by_variable().items():
+    ...     print(name, record.sums.round(4))
+    weight_0 [[-1.5     0.0625]]
+    weight_1 [[2.   0.05]]
+
     Args:
         capacity: Even integer, at least 2. The number of blocks of the record.
             Half-running averages start exactly at ⌊t/2⌋ while t ≤ `capacity`,
@@ -46,6 +60,10 @@ class FDRObservables(keras.layers.Layer):
         center: `None` for θ_c = 0, or `"initial"` for the weights when t was
             last 0 (footnote 4: better conditioned where θ is large; costs one
             copy of the weights). Defaults to `None`.
+        per_variable: Boolean. Whether to record O_L and O_R of every weight tensor
+            by itself as well, for `record_by_variable`. No pass over the weights is
+            added; the record grows by `3 * capacity` numbers of 8 bytes for each
+            tensor. Defaults to `False`.
         **kwargs: `name` of the layer.
 
     Call arguments:
@@ -64,7 +82,7 @@ class FDRObservables(keras.layers.Layer):
         `FDRObservables.names`.
 
     Raises:
-        ValueError: If `capacity` or `center` is not as above.
+        ValueError: If `capacity`, `center` or `per_variable` is not as above.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 2.1 and 3.1.
@@ -72,7 +90,7 @@ class FDRObservables(keras.layers.Layer):
 
     names = ROW
 
-    def __init__(self, capacity=1024, center=None, **kwargs):
+    def __init__(self, capacity=1024, center=None, per_variable=False, **kwargs):
         kwargs.setdefault("dtype", keras.config.floatx())
         super().__init__(trainable=False, autocast=False, **kwargs)
         if not isinstance(capacity, int) or capacity < 2 or capacity % 2:
@@ -84,11 +102,18 @@ class FDRObservables(keras.layers.Layer):
             raise ValueError(
                 f'`center` must be None or "initial". Received: center={center!r}'
             )
+        if not isinstance(per_variable, bool):
+            raise ValueError(
+                "`per_variable` must be True or False. "
+                f"Received: per_variable={per_variable!r}"
+            )
         self.capacity = capacity
         self.center = center
+        self.per_variable = per_variable
         self.blocks = BlockSums(capacity, len(ROW), name="blocks")
         self.passes = BlockSums(capacity, len(FULL_BATCH_ROW), name="passes")
         self._centers = 0
+        self._weight_names = None
 
     def build(self, theta_shape):
         """Creates the record's variables, for weights of the given shapes.
@@ -98,6 +123,12 @@ class FDRObservables(keras.layers.Layer):
         """
         self.blocks.build()
         self.passes.build()
+        if self.per_variable:
+            _check_names(self._weight_names, len(theta_shape))
+            self.by_variable = VariableSums(
+                self.capacity, len(theta_shape), name="by_variable"
+            )
+            self.by_variable.build()
         once = {"trainable": False, "aggregation": "only_first_replica"}
         # NaN differs from every learning rate: the next step begins a record.
         self.learning_rate = self.add_weight(
@@ -128,6 +159,21 @@ class FDRObservables(keras.layers.Layer):
         """List of `keras.Variable`: θ_c; empty for θ_c = 0."""
         return [getattr(self, f"center_{i}") for i in range(self._centers)]
 
+    def name_weights(self, names):
+        """Sets the keys of `record_by_variable`; `FDRSGD` gives the weights' paths.
+
+        Args:
+            names: List of strings, one per weight tensor. To those that occur more
+                than once their position is added, as in `"dense/kernel#2"`. They
+                are not saved.
+
+        Raises:
+            ValueError: If there are not as many names as weight tensors.
+        """
+        if self.built and self.per_variable:
+            _check_names(names, self.by_variable.weights_count)
+        self._weight_names = unique_names(names)
+
     @tf.function
     def call(
         self, theta, gradient, velocity, learning_rate, momentum, dampening, loss=None
@@ -140,17 +186,23 @@ class FDRObservables(keras.layers.Layer):
         center = self.theta_center
         displacement = [theta[i] - center[i] if center else theta[i] for i in known]
 
-        theta_g = dot(displacement, g)
-        g_g = dot(g, g)
-        v_g = v_v = tf.zeros((), "float64")
+        # A number per weight tensor; the rows of the record are their sums.
+        theta_g, g_g = dots(displacement, g), dots(g, g)
+        v_g = v_v = tf.zeros_like(g_g)
         if velocity:
             v = [velocity[i] for i in known]
-            v_g, v_v = dot(v, g), dot(v, v)
-        # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
-        v_next_squared = mu**2 * v_v - 2 * mu * (1 - nu) * v_g + (1 - nu) ** 2 * g_g
-        fluctuation = (1 + mu) / (2 * (1 - nu)) * eta * v_next_squared  # eq. (17)
+            v_g, v_v = dots(v, g), dots(v, v)
+
+        def fluctuation(v_v, v_g, g_g):
+            # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
+            v_next_squared = mu**2 * v_v - 2 * mu * (1 - nu) * v_g + (1 - nu) ** 2 * g_g
+            return (1 + mu) / (2 * (1 - nu)) * eta * v_next_squared  # eq. (17)
+
+        if self.per_variable:
+            self.by_variable.add(known, theta_g, fluctuation(v_v, v_g, g_g))
+        theta_g, v_v, v_g, g_g = map(tf.reduce_sum, (theta_g, v_v, v_g, g_g))
         f = _float64(float("nan") if loss is None else loss)
-        return self.blocks(tf.stack([theta_g, fluctuation, v_g, g_g, f]))
+        return self.blocks(tf.stack([theta_g, fluctuation(v_v, v_g, g_g), v_g, g_g, f]))
 
     def record(self):
         """Reads the record from the device.
@@ -159,6 +211,30 @@ class FDRObservables(keras.layers.Layer):
             A `Record`; its `steps` is 0 before the first step.
         """
         return self._read(self.blocks, ROW)
+
+    def record_by_variable(self):
+        """Reads the records of the weight tensors by themselves from the device.
+
+        Returns:
+            Dictionary from a weight's name (see `name_weights`; `"weight_0"`, … where
+            none was given) to its `Record` of `dissipation` and `fluctuation`. Steps,
+            block length and learning rate are those of `record`. A weight that had no
+            gradient in any step is left out; in a step without gradient a weight does
+            not move, and both are 0. Empty before the first step.
+
+        Raises:
+            ValueError: If the layer was made without `per_variable=True`.
+        """
+        if not self.per_variable:
+            raise ValueError(
+                "`record_by_variable` needs `FDRObservables(per_variable=True)`. "
+                f"Received: per_variable={self.per_variable}"
+            )
+        if not self.built:
+            return {}
+        count = self.by_variable.weights_count
+        names = self._weight_names or [f"weight_{i}" for i in range(count)]
+        return self.by_variable.split(names=names, **self._values(self.by_variable))
 
     @tf.function
     def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):
@@ -199,21 +275,28 @@ class FDRObservables(keras.layers.Layer):
     def _read(self, blocks, names):
         if not self.built:
             return Record.empty(names)
+        return Record(names=names, **self._values(blocks))
+
+    def _values(self, blocks):
         steps = int(blocks.steps.numpy())
         length = int(blocks.block_length.numpy())
-        return Record(
-            sums=blocks.sums.numpy()[: -(-steps // length)],
-            steps=steps,
-            block_length=length,
-            learning_rate=float(self.learning_rate.numpy()),
-            names=names,
-        )
+        return {
+            "sums": blocks.sums.numpy()[: -(-steps // length)],
+            "steps": steps,
+            "block_length": length,
+            "learning_rate": float(self.learning_rate.numpy()),
+        }
+
+    # A method: Keras would save the layers once more under a property's name.
+    def _step_sums(self):
+        """What gets a row each step: merged and cleared together."""
+        return [self.blocks, self.by_variable] if self.per_variable else [self.blocks]
 
     def reset(self):
         """Sets t = 0: the next step begins a new record."""
         if self.built:
-            self.blocks.clear()
-            self.passes.clear()
+            for sums in (*self._step_sums(), self.passes):
+                sums.clear()
             self.learning_rate.assign(float("nan"))
 
     def restart_count(self):
@@ -240,7 +323,11 @@ class FDRObservables(keras.layers.Layer):
 
     def get_config(self):
         """The constructor's arguments."""
-        config = {"capacity": self.capacity, "center": self.center}
+        config = {
+            "capacity": self.capacity,
+            "center": self.center,
+            "per_variable": self.per_variable,
+        }
         return {"name": self.name, "dtype": self.dtype_policy.name, **config}
 
     @tf.function
@@ -263,14 +350,21 @@ class FDRObservables(keras.layers.Layer):
             self.learning_rate.assign(eta)
             for center, weight in zip(self.theta_center, theta, strict=False):
                 center.assign(weight)
-            self.blocks.clear()
-            self.passes.clear()
+            for sums in (*self._step_sums(), self.passes):
+                sums.clear()
 
-        tf.cond(
-            tf.logical_or(begins, self.blocks.is_full()),
-            lambda: tf.cond(begins, begin, self.blocks.merge),
-            lambda: None,
-        )
+        def merge():
+            for sums in self._step_sums():
+                sums.merge()
+
+        def change(_):
+            tf.cond(begins, begin, merge)
+            return [tf.constant(False)]
+
+        # A loop of no turn or one, since XLA copies what a `tf.cond` may change, here
+        # the whole record, in every step.
+        pending = tf.logical_or(begins, self.blocks.is_full())
+        tf.while_loop(lambda pending: pending, change, [pending])
 
 
 def _float64(x):
@@ -278,10 +372,23 @@ def _float64(x):
     return tf.cast(x, "float64") if tf.is_tensor(x) else tf.constant(x, "float64")
 
 
-def dot(a, b):
-    """Σ_i a_i·b_i over two lists of tensors, as a float64 scalar."""
+def dots(a, b):
+    """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
     parts = [
         2 * tf.nn.l2_loss(x) if x is y else tf.reduce_sum(x * y)
         for x, y in zip(a, b, strict=True)
     ]
-    return tf.reduce_sum(tf.cast(tf.stack(parts), "float64"))
+    return tf.cast(tf.stack(parts), "float64")
+
+
+def dot(a, b):
+    """Σ_i a_i·b_i over two lists of tensors, as a float64 scalar."""
+    return tf.reduce_sum(dots(a, b))
+
+
+def _check_names(names, count):
+    if names is not None and len(names) != count:
+        raise ValueError(
+            "`names` must have one name for each weight tensor. "
+            f"Received: {len(names)} names for {count} tensors"
+        )

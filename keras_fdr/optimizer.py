@@ -141,6 +141,7 @@ class FDRSGD(EffectiveGradientOptimizer):
         # Keras builds a layer that it loads from a file before we come here.
         if not self.observables.built:
             self.observables.build([v.shape for v in variables])
+        self.observables.name_weights([v.path for v in variables])
         self.cut_table.build()
 
     def update(self, gradients, loss):

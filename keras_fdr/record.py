@@ -15,6 +15,10 @@ ROW = (
 )
 
 
+# What is measured of each weight tensor by itself.
+VARIABLE_ROW = ("dissipation", "fluctuation")
+
+
 # What a full-batch pass measures, in a record of its own.
 FULL_BATCH_ROW = (
     "full_batch_loss",
@@ -55,7 +59,8 @@ class Record:
         learning_rate: Float, η, of the whole record. Defaults to NaN, unknown.
         names: Tuple of strings, what a row holds. Defaults to dissipation,
             fluctuation, velocity_gradient, gradient_norm_squared, loss. In a record
-            of full-batch passes a row is one pass, and t counts passes.
+            of full-batch passes a row is one pass, and t counts passes; that of a
+            weight tensor by itself holds dissipation and fluctuation only.
 
     Raises:
         ValueError: If `sums` does not have the shape that `steps` and

@@ -1,6 +1,7 @@
-"""The paper's figures from records, histories and sweeps; needs matplotlib."""
+"""The paper's figures, and one by layer, from what was measured; needs matplotlib."""
 
+from keras_fdr.plots.layers import layers
 from keras_fdr.plots.sweeps import landscape, sequential_runs
 from keras_fdr.plots.training import equilibration, schedule
 
-__all__ = ["equilibration", "landscape", "schedule", "sequential_runs"]
+__all__ = ["equilibration", "landscape", "layers", "schedule", "sequential_runs"]

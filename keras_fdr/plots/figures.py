@@ -19,3 +19,10 @@ def finish(figure, path, title):
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def measuring_layer(source):
+    """The `FDRObservables` of a model or an optimizer; anything else as it is."""
+    for name in ("optimizer", "inner_optimizer", "observables"):
+        source = getattr(source, name, source)
+    return source

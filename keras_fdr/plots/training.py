@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_fdr.plots.figures import finish, new_figure
+from keras_fdr.plots.figures import finish, measuring_layer, new_figure
 from keras_fdr.record import Record
 
 
@@ -69,7 +69,10 @@ def equilibration(source, path=None, title=None):
     """
     record = _as_record(source)
     figure = new_figure(figsize=(6.4, 6.4))
-    has_loss = bool(np.isfinite(record.half_running_average("loss")))
+    # Not in the record of a weight tensor by itself.
+    has_loss = "loss" in record.names and bool(
+        np.isfinite(record.half_running_average("loss"))
+    )
     axes = figure.subplots(1 + has_loss, 1, sharex=True, squeeze=False)[:, 0]
     if has_loss:
         axes[0].plot(*record.block_means("loss"), color="lightgreen", lw=0.8)
@@ -159,8 +162,7 @@ def _as_record(source):
         return source
     if isinstance(source, (str, os.PathLike)):
         return Record.load(source)
-    source = getattr(source, "optimizer", source)
-    source = getattr(source, "observables", source)
+    source = measuring_layer(source)
     if not callable(getattr(source, "record", None)):
         raise TypeError(
             "`source` must be a `Record`, the path of one, or an object that records. "

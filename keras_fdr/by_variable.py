@@ -1,0 +1,67 @@
+"""The record of every weight tensor by itself."""
+
+from collections import Counter
+
+import tensorflow as tf
+
+from keras_fdr.blocks import BlockSums
+from keras_fdr.record import VARIABLE_ROW, Record
+
+# O_L, O_R and whether there was a gradient.
+_COLUMNS = len(VARIABLE_ROW) + 1
+
+
+class VariableSums(BlockSums):
+    """Sums of O_L and O_R of each weight tensor, in blocks like those of the total.
+
+    A tensor without a gradient does not move, so its row of that step is 0: the rows
+    still sum to the total, and each tensor obeys the exact identity by itself.
+
+    Args:
+        capacity: even integer, at least 2. The number of blocks.
+        weights: integer. The number of weight tensors.
+    """
+
+    def __init__(self, capacity, weights, **kwargs):
+        super().__init__(capacity, _COLUMNS * weights, **kwargs)
+        self.weights_count = weights
+
+    def add(self, known, dissipation, fluctuation):
+        """Adds one step; not when full.
+
+        Args:
+            known: list of integers: the tensors that have a gradient.
+            dissipation: float64 tensor of shape `(len(known),)`.
+            fluctuation: float64 tensor of shape `(len(known),)`.
+        """
+        rows = tf.stack([dissipation, fluctuation, tf.ones_like(dissipation)], axis=1)
+        if len(known) < self.weights_count:
+            shape = (self.weights_count, _COLUMNS)
+            rows = tf.scatter_nd([[i] for i in known], rows, shape)
+        self(tf.reshape(rows, [self.width]))
+
+    def split(self, sums, names, **shared):
+        """One `Record` for each tensor that had a gradient.
+
+        Args:
+            sums: array of shape `(blocks, width)`.
+            names: list of strings, one for each tensor.
+            **shared: `steps`, `block_length` and `learning_rate` of all records.
+
+        Returns:
+            Dictionary from name to `Record`.
+        """
+        sums = sums.reshape(len(sums), self.weights_count, _COLUMNS)
+        return {
+            name: Record(sums[:, i, :-1], names=VARIABLE_ROW, **shared)
+            for i, name in enumerate(names)
+            if sums[:, i, -1].any()
+        }
+
+
+def unique_names(names):
+    """The names, with the position added to those that occur more than once."""
+    count = Counter(names)
+    return tuple(
+        f"{name}#{i}" if count[name] > 1 else name for i, name in enumerate(names)
+    )

@@ -1,0 +1,120 @@
+"""FDR1 of every weight tensor by itself, against time."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_fdr.plots.figures import finish, measuring_layer, new_figure
+from keras_fdr.record import Record
+
+
+def layers(source, path=None, title=None):
+    """Draws FDR1's ratio of every weight tensor against steps, as a heat map.
+
+    A row is a weight tensor, the colour of a cell the half-running ratio O_L/O_R at
+    that t, on a log scale from 0.1 to 10 (beyond it the colours of the ends). White
+    is 1, as in a stationary state: a row that stays red has a layer that still moves,
+    one that is blue a layer driven outward. Grey is a ratio that is negative, as when
+    the record is young, or undefined.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_fdr import Record, plots
+    >>> names = ("dissipation", "fluctuation")
+    >>> rows = np.random.default_rng(0).uniform(1.0, 2.0, (2, 100, 2))
+    >>> records = {
+    ...     "dense/kernel": Record(rows[0], steps=100, names=names),
+    ...     "dense/bias": Record(rows[1], steps=100, names=names)}
+    >>> figure = plots.layers(records)
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['dense/kernel', 'dense/bias']
+
+    Args:
+        source: Dictionary from a name to a `Record`, as
+            `FDRObservables.record_by_variable` gives it; an `FDRObservables` with
+            `per_variable=True`; or an optimizer or model that has one.
+        path: Where to write the picture; its ending gives the format.
+            Defaults to `None`, no file.
+        title: String above the picture. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        TypeError: If `source` is none of these.
+        ValueError: If `source` has no step yet, if its records are not of the same
+            steps, or if it was made without `per_variable=True`.
+        ImportError: If matplotlib is not installed.
+    """
+    records = _as_records(source)
+    steps = _common_steps(records)
+    ratios = np.stack([_positive_ratio(record) for record in records.values()])
+    figure = new_figure(figsize=(6.4, 1.4 + 0.22 * len(records)))
+    # Not before `new_figure`, which says what to install.
+    from matplotlib import colormaps
+
+    axis = figure.subplots()
+    mesh = axis.pcolormesh(
+        _edges(steps),
+        np.arange(len(records) + 1) - 0.5,
+        np.clip(np.log10(ratios), -1, 1),
+        cmap=colormaps["RdBu_r"].with_extremes(bad="0.6"),
+        vmin=-1,
+        vmax=1,
+        rasterized=True,
+    )
+    axis.set_yticks(range(len(records)), list(records), fontsize="x-small")
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="steps t")
+    bar = figure.colorbar(mesh, ax=axis, extend="both")
+    ticks = [0.1, 0.3, 1, 3, 10]
+    bar.set_ticks(np.log10(ticks), labels=[f"{tick:g}" for tick in ticks])
+    bar.set_label(r"$\overline{O}_L / \overline{O}_R$")
+    eta = next(iter(records.values())).learning_rate
+    if np.isfinite(eta):
+        axis.set_title(rf"$\eta$ = {eta:.4g}", fontsize="medium")
+    return finish(figure, path, title)
+
+
+def _as_records(source):
+    source = measuring_layer(source)
+    if callable(getattr(source, "record_by_variable", None)):
+        source = source.record_by_variable()
+    if not isinstance(source, Mapping) or not all(
+        isinstance(record, Record) for record in source.values()
+    ):
+        raise TypeError(
+            "`source` must be a dictionary from names to `Record`s, or an object that "
+            "records weights by themselves: `FDRObservables(per_variable=True)`. "
+            f"Received: source={source}"
+        )
+    return source
+
+
+def _common_steps(records):
+    """The last step of each block, the same for all records."""
+    ends = [record.series("dissipation")[0] for record in records.values()]
+    if not ends or len(ends[0]) == 0:
+        raise ValueError("`source` must have recorded a step. Received: none yet")
+    if any(not np.array_equal(ends[0], other) for other in ends):
+        received = {record.steps for record in records.values()}
+        raise ValueError(
+            "The records of `source` must be of the same steps, in equal blocks. "
+            f"Received: steps={sorted(received)}"
+        )
+    return ends[0]
+
+
+def _positive_ratio(record):
+    """O_L/O_R at the end of each block; NaN where its logarithm is not a number."""
+    left, right = (record.series(name)[1] for name in ("dissipation", "fluctuation"))
+    defined = np.isfinite(left) & np.isfinite(right) & (left > 0) & (right > 0)
+    return np.divide(left, right, out=np.full_like(left, np.nan), where=defined)
+
+
+def _edges(steps):
+    """Cells around the blocks' ends; positive, for the log axis."""
+    middle = (steps[1:] + steps[:-1]) / 2
+    last = steps[-1] + (steps[-1] - middle[-1] if len(middle) else steps[-1] / 2)
+    return np.concatenate([[steps[0] / 2], middle, [last]])
