@@ -20,6 +20,7 @@ NUMPY_ONLY = (
     "keras_fdr.landscape.regression",
     "keras_fdr.landscape.results",
     "keras_fdr.plots.figures",
+    "keras_fdr.plots.layers",
     "keras_fdr.plots.sweeps",
     "keras_fdr.plots.training",
 )

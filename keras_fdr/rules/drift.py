@@ -40,8 +40,9 @@ class DriftRule:
     'drifting'
 
     Args:
-        false_alarm: Float in (0, 0.5): the probability to fire on a drift of just the
-            margin. Defaults to `0.05`.
+        false_alarm: Float in (0, 0.5): the probability to fire at one look on a drift
+            of just the margin; over many looks it can be larger (docs/verdicts.md).
+            Defaults to `0.05`.
         margin: Float above 0, the drift that is tolerated, in units of the spread of Q.
             Defaults to `1.0`.
 
