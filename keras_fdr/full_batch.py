@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.data import as_batches
 from keras_fdr.objective import Objective
-from keras_fdr.observables import dot
+from keras_fdr.products import dot
 from keras_fdr.state import State
 
 # Seconds of silence after which a progress bar appears, and between its updates.

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_fdr.blocks import BlockSums
 from keras_fdr.by_variable import VariableSums, unique_names
+from keras_fdr.products import checksum, dot, dots, float64
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 
 
@@ -179,7 +180,7 @@ class FDRObservables(keras.layers.Layer):
         self, theta, gradient, velocity, learning_rate, momentum, dampening, loss=None
     ):
         """Measures one step and adds it to the record (see the class)."""
-        eta, mu, nu = map(_float64, (learning_rate, momentum, dampening))
+        eta, mu, nu = map(float64, (learning_rate, momentum, dampening))
         self._begin_or_merge(eta, theta)
         known = [i for i, g in enumerate(gradient) if g is not None]
         g = [gradient[i] for i in known]
@@ -201,7 +202,7 @@ class FDRObservables(keras.layers.Layer):
         if self.per_variable:
             self.by_variable.add(known, theta_g, fluctuation(v_v, v_g, g_g))
         theta_g, v_v, v_g, g_g = map(tf.reduce_sum, (theta_g, v_v, v_g, g_g))
-        f = _float64(float("nan") if loss is None else loss)
+        f = float64(float("nan") if loss is None else loss)
         return self.blocks(tf.stack([theta_g, fluctuation(v_v, v_g, g_g), v_g, g_g, f]))
 
     def record(self):
@@ -258,7 +259,7 @@ class FDRObservables(keras.layers.Layer):
             `full_batch_gradient_norm_squared` |∇f|²,
             `full_batch_velocity_gradient` v·∇f and `full_batch_dissipation` O_FB.
         """
-        mu, nu, f = map(_float64, (momentum, dampening, loss))
+        mu, nu, f = map(float64, (momentum, dampening, loss))
         g_g = dot(gradient, gradient)
         v_g = dot(velocity, gradient) if velocity else tf.zeros((), "float64")
         tf.cond(self.passes.is_full(), self.passes.merge, lambda: None)
@@ -307,19 +308,19 @@ class FDRObservables(keras.layers.Layer):
         """Remembers the weights, by a checksum, as the record left them."""
         theta = [tf.convert_to_tensor(w.value) for w in weights]
         steps = tf.convert_to_tensor(self.blocks.steps)
-        self.seal_of_weights.assign(tf.stack([self._checksum(theta), steps]))
+        self.seal_of_weights.assign(tf.stack([checksum(theta), steps]))
 
     def is_sealed(self, weights):
         """Whether the weights are still those of the last `seal`.
 
         True as well where steps were recorded since: those have moved them.
         """
-        checksum, sealed_steps = self.seal_of_weights.numpy()
+        sealed, sealed_steps = self.seal_of_weights.numpy()
         steps = int(self.blocks.steps.numpy())
         if steps == 0 or steps != sealed_steps:
             return True
         theta = [tf.convert_to_tensor(w.value) for w in weights]
-        return int(self._checksum(theta)) == checksum
+        return int(checksum(theta)) == sealed
 
     def get_config(self):
         """The constructor's arguments."""
@@ -329,16 +330,6 @@ class FDRObservables(keras.layers.Layer):
             "per_variable": self.per_variable,
         }
         return {"name": self.name, "dtype": self.dtype_policy.name, **config}
-
-    @tf.function
-    def _checksum(self, theta):
-        # Of integers, so that the order in which they are added does not matter.
-        total = tf.zeros((), "int64")
-        for i, weight in enumerate(theta):
-            integer = tf.int64 if weight.dtype == tf.float64 else tf.int32
-            bits = tf.cast(tf.bitcast(weight, integer), "int64")
-            total += (2 * i + 1) * tf.reduce_sum(bits)
-        return total
 
     def _begin_or_merge(self, eta, theta):
         # Rare, so both cases share one branch of the compiled step.
@@ -365,25 +356,6 @@ class FDRObservables(keras.layers.Layer):
         # the whole record, in every step.
         pending = tf.logical_or(begins, self.blocks.is_full())
         tf.while_loop(lambda pending: pending, change, [pending])
-
-
-def _float64(x):
-    # `tf.cast` would take a Python number through float32.
-    return tf.cast(x, "float64") if tf.is_tensor(x) else tf.constant(x, "float64")
-
-
-def dots(a, b):
-    """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
-    parts = [
-        2 * tf.nn.l2_loss(x) if x is y else tf.reduce_sum(x * y)
-        for x, y in zip(a, b, strict=True)
-    ]
-    return tf.cast(tf.stack(parts), "float64")
-
-
-def dot(a, b):
-    """Σ_i a_i·b_i over two lists of tensors, as a float64 scalar."""
-    return tf.reduce_sum(dots(a, b))
 
 
 def _check_names(names, count):

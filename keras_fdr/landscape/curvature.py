@@ -7,8 +7,8 @@ from keras_fdr.data import arrays_length, as_arrays, batch_spec
 from keras_fdr.landscape.estimates import mean
 from keras_fdr.loop import gather, independent_batches
 from keras_fdr.objective import Objective
-from keras_fdr.observables import dot
 from keras_fdr.optimizer import measuring_optimizer
+from keras_fdr.products import dot
 
 
 class CurvatureSampler:
