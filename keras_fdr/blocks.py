@@ -3,8 +3,10 @@
 import keras
 import tensorflow as tf
 
+from keras_fdr.saving import SavedState
 
-class BlockSums(keras.layers.Layer):
+
+class BlockSums(SavedState, keras.layers.Layer):
     """Sums of equally long rows over consecutive blocks of steps.
 
     Row `t` is added to block `(t - 1) // block_length`. When all `capacity`
@@ -36,6 +38,11 @@ class BlockSums(keras.layers.Layer):
         self.block_length = self.add_weight(
             shape=(), initializer="ones", dtype="int64", name="block_length", **once
         )
+        self.load_waiting()
+
+    def saved_settings(self):
+        """The size of the table."""
+        return {"capacity": self.capacity, "width": self.width}
 
     def is_full(self):
         """Scalar bool tensor: no row can be added before `merge`."""

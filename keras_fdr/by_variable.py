@@ -19,12 +19,22 @@ class VariableSums(BlockSums):
 
     Args:
         capacity: even integer, at least 2. The number of blocks.
-        weights: integer. The number of weight tensors.
     """
 
-    def __init__(self, capacity, weights, **kwargs):
-        super().__init__(capacity, _COLUMNS * weights, **kwargs)
+    def __init__(self, capacity, **kwargs):
+        # Of the width 0 until the number of weights is known: what is loaded before
+        # needs a place to wait in.
+        super().__init__(capacity, 0, **kwargs)
+        self.weights_count = 0
+
+    def count_weights(self, weights):
+        """Sets the number of weight tensors, an integer; before `build`."""
         self.weights_count = weights
+        self.width = _COLUMNS * weights
+
+    def saved_settings(self):
+        """Without the width, which is not known from the beginning."""
+        return {"capacity": self.capacity}
 
     def add(self, known, dissipation, fluctuation):
         """Adds one step; not when full.

@@ -13,6 +13,7 @@ from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, obstacle
+from keras_fdr.surroundings import prepare_restart
 
 _DEFAULT_THRESHOLD = 0.01
 _DEFAULT_DECAY = 0.1
@@ -179,6 +180,9 @@ class FDRCallback(keras.callbacks.Callback):
             )
         if optimizer is not self.model.optimizer:
             _compat.pass_loss_through(self.model.optimizer)
+        note = prepare_restart(self)
+        if note:
+            self._warn_once("restart", note)
         if self._passes:
             self._passes.prepare(self.model, self.params.get("verbose") == 1)
             self._warn_of_clipping(optimizer)
@@ -197,9 +201,11 @@ class FDRCallback(keras.callbacks.Callback):
         """Notices weights that were changed since the record was left."""
         # State is read no earlier than here: `BackupAndRestore` restores it
         # after `on_train_begin`.
-        del epoch, logs
+        del logs
         optimizer = self._optimizer()
         observables = optimizer.observables
+        if optimizer.built:
+            optimizer.progress.mark(epoch)
         if observables.built and not observables.is_sealed(optimizer.weights):
             observables.reset()
             warnings.warn(
@@ -216,6 +222,7 @@ class FDRCallback(keras.callbacks.Callback):
         """Evaluates the rule, cuts if it says so, and fills the logs."""
         optimizer = self._optimizer()
         observables = optimizer.observables
+        stopped_by_others = self.model.stop_training
         self.record = record = observables.record()
         self.verdict = verdict = self.rule(record)
         self._warn_of_breaks(observables, record)
@@ -236,6 +243,8 @@ class FDRCallback(keras.callbacks.Callback):
             elif self.decay:
                 self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
+        ended = self.model.stop_training and not stopped_by_others
+        optimizer.progress.mark(epoch + 1, ended)
 
     def _optimizer(self):
         return measuring_optimizer(self.model, "FDRCallback")

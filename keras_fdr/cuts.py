@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from keras_fdr.saving import SavedState
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -32,7 +34,7 @@ class Cut:
         )
 
 
-class CutTable(keras.layers.Layer):
+class CutTable(SavedState, keras.layers.Layer):
     """The newest cuts, in variables that every checkpoint of the model carries.
 
     Args:
@@ -53,6 +55,11 @@ class CutTable(keras.layers.Layer):
         self.count = self.add_weight(
             shape=(), initializer="zeros", dtype="int64", name="count", **once
         )
+        self.load_waiting()
+
+    def saved_settings(self):
+        """The size of the table."""
+        return {"size": self.size}
 
     def append(self, cut):
         """Adds a `Cut`; the oldest goes when the table is full."""

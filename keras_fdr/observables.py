@@ -7,10 +7,11 @@ from keras_fdr.blocks import BlockSums
 from keras_fdr.by_variable import VariableSums, unique_names
 from keras_fdr.products import checksum, dot, dots, float64
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
+from keras_fdr.saving import SavedState
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
-class FDRObservables(keras.layers.Layer):
+class FDRObservables(SavedState, keras.layers.Layer):
     """Measures the observables of the fluctuation-dissipation relations.
 
     One call measures one step of SGD with momentum μ and dampening ν, before
@@ -113,6 +114,8 @@ class FDRObservables(keras.layers.Layer):
         self.per_variable = per_variable
         self.blocks = BlockSums(capacity, len(ROW), name="blocks")
         self.passes = BlockSums(capacity, len(FULL_BATCH_ROW), name="passes")
+        if per_variable:
+            self.by_variable = VariableSums(capacity, name="by_variable")
         self._centers = 0
         self._weight_names = None
 
@@ -126,9 +129,7 @@ class FDRObservables(keras.layers.Layer):
         self.passes.build()
         if self.per_variable:
             _check_names(self._weight_names, len(theta_shape))
-            self.by_variable = VariableSums(
-                self.capacity, len(theta_shape), name="by_variable"
-            )
+            self.by_variable.count_weights(len(theta_shape))
             self.by_variable.build()
         once = {"trainable": False, "aggregation": "only_first_replica"}
         # NaN differs from every learning rate: the next step begins a record.
@@ -154,6 +155,20 @@ class FDRObservables(keras.layers.Layer):
                     shape=shape, initializer="zeros", name=name, **once
                 )
                 setattr(self, name, weight)
+        self.load_waiting()
+
+    def own_variables(self):
+        """Those of the layer itself, without the sums'."""
+        state = [self.learning_rate, self.restarts, self.seal_of_weights]
+        return state + self.theta_center
+
+    def saved_settings(self):
+        """The constructor's arguments."""
+        return {
+            "capacity": self.capacity,
+            "center": self.center,
+            "per_variable": self.per_variable,
+        }
 
     @property
     def theta_center(self):
@@ -324,12 +339,8 @@ class FDRObservables(keras.layers.Layer):
 
     def get_config(self):
         """The constructor's arguments."""
-        config = {
-            "capacity": self.capacity,
-            "center": self.center,
-            "per_variable": self.per_variable,
-        }
-        return {"name": self.name, "dtype": self.dtype_policy.name, **config}
+        layer = {"name": self.name, "dtype": self.dtype_policy.name}
+        return {**layer, **self.saved_settings()}
 
     def _begin_or_merge(self, eta, theta):
         # Rare, so both cases share one branch of the compiled step.

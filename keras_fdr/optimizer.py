@@ -3,13 +3,15 @@
 import keras
 import tensorflow as tf
 
-from keras_fdr._compat import EffectiveGradientOptimizer
+from keras_fdr._compat import EffectiveGradientOptimizer, learning_rate_schedule
 from keras_fdr.cuts import CutTable
 from keras_fdr.observables import FDRObservables
+from keras_fdr.progress import Progress
+from keras_fdr.saving import SavedState
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
-class FDRSGD(EffectiveGradientOptimizer):
+class FDRSGD(SavedState, EffectiveGradientOptimizer):
     """SGD with momentum and dampening that measures itself.
 
     The update, eqs. (10) and (11):
@@ -92,6 +94,7 @@ class FDRSGD(EffectiveGradientOptimizer):
         self._slots = []
         self.observables = observables or FDRObservables(name="observables")
         self.cut_table = CutTable(name="cut_table")
+        self.progress = Progress(name="progress")
 
     # Compiled into the train step, where a later change would go unnoticed:
     # hence without setters.
@@ -143,6 +146,8 @@ class FDRSGD(EffectiveGradientOptimizer):
             self.observables.build([v.shape for v in variables])
         self.observables.name_weights([v.path for v in variables])
         self.cut_table.build()
+        self.progress.build()
+        self.load_waiting()
 
     def update(self, gradients, loss):
         """One step of eqs. (10) and (11), measured before the weights change."""
@@ -209,6 +214,16 @@ class FDRSGD(EffectiveGradientOptimizer):
                 grad=-(1 - nu) * gradient,
                 momentum=tf.constant(mu, theta.dtype),
             )
+
+    def saved_settings(self):
+        """What decides which variables there are."""
+        return {
+            "optimizer": "FDRSGD",
+            "momentum above 0": bool(self.momentum),
+            "learning rate from a schedule": learning_rate_schedule(self) is not None,
+            "gradient accumulation": bool(self.gradient_accumulation_steps),
+            "use_ema": bool(self.use_ema),
+        }
 
     def get_config(self):
         """The constructor's arguments."""

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_fdr
 from keras_fdr import FDRSGD, FDRObservables
 
 
@@ -141,58 +140,6 @@ def test_round_trip_of_the_configuration():
     assert copy.get_config() == optimizer.get_config()
     assert copy.observables.capacity == 64
     assert copy.observables.center == "initial"
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("kind", ["model.keras", "model.weights.h5", "checkpoint"])
-def test_saved_state_is_bitwise(digits, tmp_path, kind, momentum):
-    """Record, cuts and velocities travel with every format of the model."""
-    observables = FDRObservables(capacity=8, center="initial")
-    model, _ = fit(FDRSGD(0.05, momentum, observables=observables), digits, epochs=2)
-    model.optimizer.cut_table.append(keras_fdr.Cut(3, 0.1, 0.05, 0.99))
-    path = tmp_path / kind
-    if kind == "model.keras":
-        model.save(path)
-        copy = keras.models.load_model(path)
-    else:
-        copy = keras.models.clone_model(model)
-        observables = FDRObservables(capacity=8, center="initial")
-        copy.compile(
-            optimizer=FDRSGD(0.9, momentum, observables=observables), loss="mse"
-        )
-        copy.optimizer.build(copy.trainable_variables)
-        if kind == "checkpoint":
-            checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
-            path = checkpoint.write(str(path))
-            restored = tf.train.Checkpoint(model=copy, optimizer=copy.optimizer)
-            restored.read(path).assert_consumed()
-        else:
-            model.save_weights(path)
-            copy.load_weights(path)
-    for a, b in zip(model.optimizer.variables, copy.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
-    ours, theirs = model.optimizer.observables, copy.optimizer.observables
-    assert len(ours.variables) == 3 + 3 + 3 + 4
-    for a, b in zip(ours.variables, theirs.variables, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
-    assert copy.optimizer.cut_table.read() == [keras_fdr.Cut(3, 0.1, 0.05, 0.99)]
-
-
-@pytest.mark.parametrize("kind", ["weights", "checkpoint"])
-def test_state_of_another_capacity_is_refused(digits, tmp_path, kind):
-    """With the shapes of both records."""
-    models = [
-        fit(FDRSGD(0.05, observables=FDRObservables(n)), digits, epochs=1)[0]
-        for n in (8, 16)
-    ]
-    with pytest.raises(ValueError) as error:
-        if kind == "weights":
-            models[0].save_weights(tmp_path / "m.weights.h5")
-            models[1].load_weights(tmp_path / "m.weights.h5")
-        else:
-            tracked = [tf.train.Checkpoint(optimizer=m.optimizer) for m in models]
-            tracked[1].read(tracked[0].write(str(tmp_path / "c")))
-    assert "(16, 5)" in str(error.value) and "(8, 5)" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
+from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
 from keras_fdr._compat.losses import activity_losses, loss_parts
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
@@ -16,12 +17,15 @@ from keras_fdr._compat.optimizers import (
 __all__ = [
     "EffectiveGradientOptimizer",
     "activity_losses",
+    "backup_files",
     "build",
     "built_weights",
     "compiled_loss",
     "global_seed",
+    "has_seeds",
     "learning_rate_schedule",
     "loss_parts",
     "pass_loss_through",
+    "surroundings",
     "takes_training",
 ]

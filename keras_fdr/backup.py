@@ -1,0 +1,92 @@
+"""Backups of `BackupAndRestore` that a kill left half written."""
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+
+from keras_fdr import _compat
+
+
+class _Point(NamedTuple):
+    """Where a run goes on."""
+
+    epoch: int
+    ended: bool
+
+
+def mend(backup, epochs):
+    """Makes the files of a backup agree, before Keras reads them.
+
+    Keras writes the weights to one file and then the epoch to another. A run that is
+    killed between the two goes on with the new weights in the old epoch, which so is
+    run twice; one that is killed while the second is empty, or in the first backup of
+    all, fails to restart; and one that is killed while a finished run's backup is
+    deleted may take new weights for trained ones. The weights' file also holds the
+    optimizer's `Progress`, so the epoch can be had from there.
+
+    Args:
+        backup: A `keras.callbacks.BackupAndRestore`.
+        epochs: Integer, the epochs that `fit` was asked for, or `None`.
+    """
+    files = _compat.backup_files(backup)
+    weights, metadata, previous, _ = map(Path, files)
+    if not weights.parent.is_dir():
+        return
+    point = _point_in(weights)
+    if point is None and _point_in(previous) is not None:
+        # Keras does so as well, unless the newest file is missing.
+        _replace(weights, lambda partial: shutil.copyfile(previous, partial))
+        point = _point_in(weights)
+    if point is not None:
+        epoch = max(point.epoch, epochs or 0) if point.ended else point.epoch
+        if _epoch_in(metadata) != epoch:
+            text = json.dumps({"epoch": epoch, "batch": 0})
+            _replace(metadata, lambda partial: partial.write_text(text))
+    elif not weights.exists() and metadata.exists():
+        metadata.unlink()
+        _warn_of_a_new_start(backup, "was being deleted")
+    elif weights.exists() and not metadata.exists() and not h5py.is_hdf5(weights):
+        weights.unlink()
+        _warn_of_a_new_start(backup, "was being written for the first time")
+
+
+def _point_in(path):
+    """Where a file of weights goes on; `None` if it does not say, or is broken."""
+    found = []
+
+    def visit(name, group):
+        if name.endswith("progress/vars"):
+            found.append(_Point(int(group["0"][()]), bool(group["1"][()])))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except (OSError, KeyError, RuntimeError):
+        return None
+    return found[0] if found else None
+
+
+def _epoch_in(metadata):
+    try:
+        return json.loads(metadata.read_text())["epoch"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _replace(path, write):
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def _warn_of_a_new_start(backup, when):
+    warnings.warn(
+        f"The run was killed when its backup in {os.fspath(backup.backup_dir)!r} "
+        f"{when}, and no other is left: training starts at the first epoch.",
+        stacklevel=5,
+    )

@@ -1,0 +1,42 @@
+"""Which epoch a saved state goes on with."""
+
+import keras
+
+from keras_fdr.saving import SavedState
+
+
+class Progress(SavedState, keras.layers.Layer):
+    """The epoch that comes next and whether training was ended, beside the weights.
+
+    Keras' `BackupAndRestore` keeps the epoch in a file of its own, which a kill can
+    leave behind the weights; see `backup`.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(trainable=False, autocast=False, **kwargs)
+
+    def build(self, input_shape=None):
+        """Creates the variables; they do not depend on any input."""
+        del input_shape
+        once = {"trainable": False, "aggregation": "only_first_replica"}
+        self.next_epoch = self.add_weight(
+            shape=(), initializer="zeros", dtype="int64", name="next_epoch", **once
+        )
+        self.ended = self.add_weight(
+            shape=(), initializer="zeros", dtype="bool", name="ended", **once
+        )
+        self.load_waiting()
+
+    def mark(self, next_epoch, ended=False):
+        """Remembers where training goes on.
+
+        Args:
+            next_epoch: Integer, the epoch to go on with, counted from 0.
+            ended: Boolean, whether `FDRCallback` has stopped training.
+        """
+        self.next_epoch.assign(next_epoch)
+        self.ended.assign(ended)
+
+    def saved_settings(self):
+        """None: every run has these two variables."""
+        return {}
