@@ -16,6 +16,7 @@ class _Point(NamedTuple):
     """Where a run goes on."""
 
     epoch: int
+    iterations: int
     ended: bool
 
 
@@ -43,25 +44,35 @@ def mend(backup, epochs):
         _replace(weights, lambda partial: shutil.copyfile(previous, partial))
         point = _point_in(weights)
     if point is not None:
-        epoch = max(point.epoch, epochs or 0) if point.ended else point.epoch
+        epoch = point.epoch
+        if point.ended and epochs and epoch < epochs:
+            epoch = epochs
+            _warn(
+                "`FDRCallback` has stopped this run after epoch "
+                f"{point.epoch}, so none of its {epochs} epochs is left."
+            )
         if _epoch_in(metadata) != epoch:
             text = json.dumps({"epoch": epoch, "batch": 0})
             _replace(metadata, lambda partial: partial.write_text(text))
     elif not weights.exists() and metadata.exists():
         metadata.unlink()
-        _warn_of_a_new_start(backup, "was being deleted")
-    elif weights.exists() and not metadata.exists() and not h5py.is_hdf5(weights):
+        _warn(_new_start(backup, "was being deleted"))
+    elif not metadata.exists() and _is_broken(weights):
         weights.unlink()
-        _warn_of_a_new_start(backup, "was being written for the first time")
+        _warn(_new_start(backup, "was being written for the first time"))
 
 
 def _point_in(path):
     """Where a file of weights goes on; `None` if it does not say, or is broken."""
-    found = []
+    found: list[_Point] = []
 
     def visit(name, group):
         if name.endswith("progress/vars"):
-            found.append(_Point(int(group["0"][()]), bool(group["1"][()])))
+            optimizer = name.removesuffix("progress/vars")
+            point = _Point(*(group[str(i)][()].item() for i in range(3)))
+            # Else saved within an epoch, or after epochs without `FDRCallback`.
+            if point.iterations == file[f"{optimizer}vars/0"][()]:
+                found.append(point)
 
     try:
         with h5py.File(path, "r") as file:
@@ -71,10 +82,20 @@ def _point_in(path):
     return found[0] if found else None
 
 
+def _is_broken(path):
+    try:
+        h5py.File(path, "r").close()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _epoch_in(metadata):
     try:
         return json.loads(metadata.read_text())["epoch"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -84,9 +105,12 @@ def _replace(path, write):
     os.replace(partial, path)
 
 
-def _warn_of_a_new_start(backup, when):
-    warnings.warn(
+def _new_start(backup, when):
+    return (
         f"The run was killed when its backup in {os.fspath(backup.backup_dir)!r} "
-        f"{when}, and no other is left: training starts at the first epoch.",
-        stacklevel=5,
+        f"{when}, and no other is left: training starts at the first epoch."
     )
+
+
+def _warn(message):
+    warnings.warn(message, stacklevel=6)

@@ -201,11 +201,9 @@ class FDRCallback(keras.callbacks.Callback):
         """Notices weights that were changed since the record was left."""
         # State is read no earlier than here: `BackupAndRestore` restores it
         # after `on_train_begin`.
-        del logs
+        del epoch, logs
         optimizer = self._optimizer()
         observables = optimizer.observables
-        if optimizer.built:
-            optimizer.progress.mark(epoch)
         if observables.built and not observables.is_sealed(optimizer.weights):
             observables.reset()
             warnings.warn(
@@ -244,7 +242,7 @@ class FDRCallback(keras.callbacks.Callback):
                 self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
         ended = self.model.stop_training and not stopped_by_others
-        optimizer.progress.mark(epoch + 1, ended)
+        optimizer.progress.mark(epoch + 1, optimizer, ended)
 
     def _optimizer(self):
         return measuring_optimizer(self.model, "FDRCallback")

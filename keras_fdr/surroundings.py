@@ -23,7 +23,7 @@ def prepare_restart(callback):
 
     Returns:
         String, what keeps a killed run from going on bitwise and what to change;
-        `None` if nothing is seen, or nothing is backed up.
+        `None` if nothing is seen, or nothing is saved.
 
     Raises:
         ValueError: If a callback that saves the model stands before it.
@@ -33,15 +33,12 @@ def prepare_restart(callback):
         return None
     place = callbacks.index(callback)
     _check_order(callbacks[:place], callback)
-    backups = [c for c in callbacks if isinstance(c, BackupAndRestore)]
-    for backup in backups:
-        mend(backup, callback.params.get("epochs"))
-    if not backups:
-        return None
-    notes = [
-        *_notes_on_callbacks(callbacks, backups[0]),
-        *_notes_on_data(arguments, callback.model),
-    ]
+    notes = list(_notes_on_savers(callbacks))
+    for backup in callbacks:
+        if isinstance(backup, BackupAndRestore):
+            mend(backup, callback.params.get("epochs"))
+            notes.extend(_notes_on_backup(backup, callbacks))
+            notes.extend(_notes_on_data(arguments, callback.model))
     if not notes:
         return None
     listed = "; ".join(f"({i}) {note}" for i, note in enumerate(notes, start=1))
@@ -65,16 +62,26 @@ def _check_order(earlier, callback):
         )
 
 
-def _notes_on_callbacks(callbacks, backup):
+def _notes_on_savers(callbacks):
+    for saver in callbacks:
+        if isinstance(saver, _SAVERS) and saver.save_freq != "epoch":
+            yield (
+                "after a save within an epoch Keras begins the epoch again, and its "
+                f'first batches count twice: pass `{_name(saver)}(save_freq="epoch")`'
+            )
+        path = str(getattr(saver, "filepath", ""))
+        if path.endswith(".h5") and not path.endswith(".weights.h5"):
+            yield (
+                "a file of this old format lacks the record and the cuts: let "
+                f"`{_name(saver)}` write a `.keras` or `.weights.h5` file"
+            )
+
+
+def _notes_on_backup(backup, callbacks):
     if not backup.double_checkpoint:
         yield (
             "a kill while the backup is written breaks the only one: pass "
             "`BackupAndRestore(double_checkpoint=True)`"
-        )
-    if backup.save_freq != "epoch":
-        yield (
-            "after a save within an epoch Keras begins the epoch again, and its first "
-            'batches count twice: pass `BackupAndRestore(save_freq="epoch")`'
         )
     late = callbacks[callbacks.index(backup) :]
     loggers = [_name(c) for c in late if isinstance(c, _LOGGERS)]

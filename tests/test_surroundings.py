@@ -1,0 +1,153 @@
+"""FDRCallback looks at the callbacks beside it and at what `fit` was given."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.callbacks import BackupAndRestore, CSVLogger, ModelCheckpoint
+
+from keras_fdr import FDRSGD, FDRCallback
+
+
+def model_of(*layers):
+    model = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+    model.compile(FDRSGD(0.01, l2=0.1), loss="mse")
+    return model
+
+
+X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+
+
+def fit(callbacks, model=None, x=X, y=Y, **arguments):
+    model = model or model_of()
+    arguments = {"shuffle": False, "verbose": 0, "batch_size": 2, **arguments}
+    return model.fit(x, y, callbacks=callbacks, **arguments)
+
+
+def good(folder, **arguments):
+    return BackupAndRestore(folder / "b", **{"double_checkpoint": True, **arguments})
+
+
+def keeping(folder, name="m.keras", **arguments):
+    return ModelCheckpoint(folder / name, **arguments)
+
+
+def restarts(caught):
+    """Of all warnings those about a restart."""
+    messages = [str(warning.message) for warning in caught]
+    return [message for message in messages if "Killed and restarted" in message]
+
+
+@pytest.mark.parametrize("make", [good, keeping])
+def test_saving_before_the_cut_is_refused(tmp_path, make):
+    model = model_of()
+    before = model.get_weights()
+    saver = make(tmp_path)
+    with pytest.raises(ValueError, match="must be listed before") as error:
+        fit([saver, FDRCallback()], model)
+    received = f"Received: callbacks=[{type(saver).__name__}, FDRCallback]"
+    assert received in str(error.value)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_logging_before_the_columns_is_warned_of(tmp_path):
+    callbacks = [CSVLogger(tmp_path / "log.csv"), FDRCallback()]
+    with pytest.warns(UserWarning, match="CSVLogger will not see the columns"):
+        fit(callbacks)
+    assert "fdr_ratio" not in (tmp_path / "log.csv").read_text()
+
+
+def test_nothing_to_say(tmp_path):
+    """The order of the README, with data that come as they are told to."""
+    callbacks = [
+        FDRCallback(),
+        CSVLogger(tmp_path / "log.csv", append=True),
+        keeping(tmp_path),
+        good(tmp_path),
+    ]
+    fit(callbacks)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(2)
+    fit([FDRCallback(), good(tmp_path)], x=data, y=None, batch_size=None)
+    # Without a backup there is nothing to restart from.
+    fit([FDRCallback(), CSVLogger(tmp_path / "log.csv")], shuffle=True)
+
+
+NOTES = {
+    "double_checkpoint=True": lambda f: [good(f, double_checkpoint=False)],
+    r"BackupAndRestore\(save_freq": lambda f: [good(f, save_freq=2)],
+    r"ModelCheckpoint\(save_freq": lambda f: [keeping(f, save_freq=2)],
+    "lacks the record": lambda f: [keeping(f, "m.h5")],
+    "list CSVLogger before Backup": lambda f: [
+        good(f),
+        CSVLogger(f / "log", append=True),
+    ],
+    r"CSVLogger\(append=True\)": lambda f: [CSVLogger(f / "log"), good(f)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("note", NOTES)
+def test_what_is_lost_by_other_callbacks(tmp_path, note):
+    with pytest.warns(UserWarning, match=f"will not go on exactly .*{note}") as caught:
+        fit([FDRCallback(), *NOTES[note](tmp_path)], epochs=2)
+    (message,) = restarts(caught)
+    assert "(2)" not in message
+
+
+def test_what_is_lost_by_the_data(tmp_path):
+    repeated = tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).repeat()
+    for note, arguments in {
+        r"fit\(shuffle=True\)": {"shuffle": True},
+        "steps_per_epoch": {
+            "x": repeated,
+            "y": None,
+            "batch_size": None,
+            "steps_per_epoch": 3,
+        },
+        "dropout": {"model": model_of(keras.layers.Dropout(0.5))},
+    }.items():
+        with pytest.warns(UserWarning, match=f"restarted, .*{note}") as caught:
+            fit([FDRCallback(), good(tmp_path)], **arguments)
+        (message,) = restarts(caught)
+        assert "(2)" not in message
+
+
+def test_all_is_said_at_once_and_once(tmp_path):
+    callbacks = [
+        FDRCallback(),
+        good(tmp_path, double_checkpoint=False, save_freq=2),
+        CSVLogger(tmp_path / "log"),
+    ]
+    model = model_of(keras.layers.Dropout(0.5))
+    with pytest.warns(UserWarning, match=r"\(1\).*\(5\).*\(6\)") as caught:
+        fit(callbacks, model, shuffle=True)
+        fit(callbacks, model, shuffle=True)
+    assert len(restarts(caught)) == 1
+
+
+def test_without_a_list_of_callbacks():
+    """A loop of one's own may call the callback by itself."""
+    model = model_of()
+    callback = FDRCallback()
+    callback.set_model(model)
+    callback.set_params({"epochs": 1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        callback.on_train_begin()
+
+
+def test_inside_another_callback(tmp_path):
+    """The list does not hold the callback itself: nothing is claimed of its order."""
+
+    class Around(keras.callbacks.Callback):
+        inner = FDRCallback()
+
+        def on_train_begin(self, logs=None):
+            self.inner.set_model(self.model)
+            self.inner.set_params(self.params)
+            self.inner.on_train_begin(logs)
+
+    fit([keeping(tmp_path), Around()])
