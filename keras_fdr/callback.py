@@ -178,7 +178,7 @@ class FDRCallback(keras.callbacks.Callback):
                 f"learning_rate={schedule}"
             )
         if optimizer is not self.model.optimizer:
-            _compat.pass_loss_through(self.model.optimizer)
+            _compat.open_loss_scaling(self.model.optimizer)
         if self._passes:
             self._passes.prepare(self.model, self.params.get("verbose") == 1)
             self._warn_of_clipping(optimizer)

@@ -10,7 +10,7 @@ from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
     built_weights,
     learning_rate_schedule,
-    pass_loss_through,
+    open_loss_scaling,
 )
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "global_seed",
     "learning_rate_schedule",
     "loss_parts",
-    "pass_loss_through",
+    "open_loss_scaling",
     "takes_training",
 ]
