@@ -4,7 +4,7 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
-from keras_fdr._compat.losses import activity_losses, loss_parts
+from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
@@ -23,5 +23,6 @@ __all__ = [
     "learning_rate_schedule",
     "loss_parts",
     "open_loss_scaling",
+    "parts_of_losses",
     "takes_training",
 ]

@@ -37,9 +37,7 @@ class ReplicaSteps:
     def put(self, **known):
         """Adds to what is known of this replica's step."""
         replica = _replica()
-        self._steps[replica] = replace(
-            self._steps.get(replica, ReplicaStep()), **known
-        )
+        self._steps[replica] = replace(self._steps.get(replica, ReplicaStep()), **known)
 
     def take(self):
         """The `ReplicaStep` of this replica, which is forgotten.
