@@ -13,6 +13,7 @@ from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, obstacle
+from keras_fdr.shares import announce_shares
 from keras_fdr.surroundings import prepare_restart
 
 _DEFAULT_THRESHOLD = 0.01
@@ -179,7 +180,8 @@ class FDRCallback(keras.callbacks.Callback):
                 f"learning_rate={schedule}"
             )
         if optimizer is not self.model.optimizer:
-            _compat.pass_loss_through(self.model.optimizer)
+            _compat.open_loss_scaling(self.model.optimizer)
+        announce_shares(self.model, optimizer)
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)

@@ -5,13 +5,13 @@ one of these names, this is the only folder to change.
 """
 
 from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
-from keras_fdr._compat.losses import activity_losses, loss_parts
+from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
     built_weights,
     learning_rate_schedule,
-    pass_loss_through,
+    open_loss_scaling,
 )
 
 __all__ = [
@@ -25,7 +25,8 @@ __all__ = [
     "has_seeds",
     "learning_rate_schedule",
     "loss_parts",
-    "pass_loss_through",
+    "open_loss_scaling",
+    "parts_of_losses",
     "surroundings",
     "takes_training",
 ]
