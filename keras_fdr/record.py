@@ -1,7 +1,7 @@
 """The record of a run in NumPy: half-running averages and series."""
 
+import contextlib
 import os
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,16 +181,24 @@ class Record:
         """
         path = os.fspath(path)
         partial = f"{path}.partial"
-        with open(partial, "wb") as file:
-            np.savez(
-                file,
-                sums=self.sums,
-                steps=self.steps,
-                block_length=self.block_length,
-                learning_rate=self.learning_rate,
-                names=self.names,
-            )
-        os.replace(partial, path)
+        try:
+            with open(partial, "wb") as file:
+                np.savez(
+                    file,
+                    sums=self.sums,
+                    steps=self.steps,
+                    block_length=self.block_length,
+                    learning_rate=self.learning_rate,
+                    names=self.names,
+                )
+                # Else a power cut can leave the new name with nothing in it.
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+            raise
 
     @classmethod
     def load(cls, path):
@@ -205,21 +213,23 @@ class Record:
         Raises:
             ValueError: If the file is not a complete record.
         """
-        try:
-            # Opened here: `np.load` leaves a broken file open.
-            with open(path, "rb") as stream, np.load(stream) as file:
-                return cls(
-                    sums=file["sums"],
-                    steps=int(file["steps"]),
-                    block_length=int(file["block_length"]),
-                    learning_rate=float(file["learning_rate"]),
-                    names=tuple(map(str, file["names"])),
-                )
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                "A record file must be one that `Record.save` wrote, whole. "
-                f"Received: {os.fspath(path)!r} ({error})"
-            ) from error
+        # Opened here: `np.load` leaves a broken file open.
+        with open(path, "rb") as stream:
+            try:
+                with np.load(stream) as file:
+                    return cls(
+                        sums=file["sums"],
+                        steps=int(file["steps"]),
+                        block_length=int(file["block_length"]),
+                        learning_rate=float(file["learning_rate"]),
+                        names=tuple(map(str, file["names"])),
+                    )
+            # One flipped bit can show as anything, such as a wrong password.
+            except Exception as error:
+                raise ValueError(
+                    "A record file must be one that `Record.save` wrote, whole. "
+                    f"Received: {os.fspath(path)!r} ({error})"
+                ) from error
 
     def _column(self, name):
         if name not in self.names:

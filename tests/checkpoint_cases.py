@@ -71,8 +71,9 @@ def compiled(optimizer, units=16, seed=0):
     return model
 
 
-def fit(model, digits, epochs, callbacks=(), initial_epoch=0):
-    ours = FDRCallback(rule=first_rate_is_done, decay=0.5, full_batch=digits)
+def fit(model, digits, epochs, callbacks=(), initial_epoch=0, passes=True):
+    full_batch = digits if passes else None
+    ours = FDRCallback(rule=first_rate_is_done, decay=0.5, full_batch=full_batch)
     history = model.fit(
         *digits,
         batch_size=50,

@@ -144,7 +144,7 @@ def train(folder, epochs, connection, kind=None, count=0, wait=True):
     # Few blocks: that they merge is part of what goes on.
     observables = FDRObservables(16, center="initial", per_variable=True)
     model.compile(
-        FDRSGD(0.1, 0.9, l2=0.02, observables=observables),
+        FDRSGD(0.3, 0.9, l2=0.05, observables=observables),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -158,8 +158,8 @@ def train(folder, epochs, connection, kind=None, count=0, wait=True):
             order,
             Batches(at),
             FDRCallback(
-                threshold=0.5,
-                decay=0.3,
+                threshold=0.3,
+                decay=0.2,
                 full_batch=training_set_with(at, arrays),
                 full_batch_every=2,
             ),

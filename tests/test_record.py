@@ -76,12 +76,94 @@ def test_save_and_load(rng, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run.record"]
 
 
-@pytest.mark.parametrize("kept", [0, 10, 300, 900])
-def test_truncated_file(rng, tmp_path, kept):
+BROKEN = r"whole. Received: .*run\.record"
+
+
+def test_truncated_file(rng, tmp_path):
     path = tmp_path / "run.record"
     random_record(rng).save(path)
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"whole. Received: .*run\.record"):
+    whole = path.read_bytes()
+    lengths = {*range(0, len(whole), len(whole) // 40), *range(1, 100), len(whole) - 1}
+    for kept in sorted(lengths):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(ValueError, match=BROKEN):
+            Record.load(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_flipped_bits(rng, tmp_path):
+    """Found out, or in a place that does not matter; never another record."""
+    path = tmp_path / "run.record"
+    record = random_record(rng)
+    record.save(path)
+    whole = path.read_bytes()
+    found_out = 0
+    for place in range(0, len(whole), 3):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << place % 8
+        path.write_bytes(broken)
+        try:
+            copy = Record.load(path)
+        except ValueError as error:
+            assert "run.record" in str(error)
+            found_out += 1
+        else:
+            np.testing.assert_array_equal(copy.sums, record.sums)
+            for name in ("steps", "block_length", "learning_rate", "names"):
+                assert getattr(copy, name) == getattr(record, name)
+    assert found_out > 0.8 * len(whole) / 3
+
+
+class DiskFullError(OSError):
+    pass
+
+
+def half_written(file, **arrays):
+    file.write(b"half")
+    raise DiskFullError
+
+
+def not_renamed(*names):
+    raise DiskFullError
+
+
+@pytest.mark.parametrize(
+    "target, failing",
+    [
+        ("numpy.savez", half_written),
+        ("os.fsync", not_renamed),
+        ("os.replace", not_renamed),
+    ],
+)
+def test_a_failed_write_leaves_the_old_file(
+    rng, tmp_path, monkeypatch, target, failing
+):
+    path = tmp_path / "run.record"
+    record = random_record(rng)
+    record.save(path)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(target, failing)
+        with pytest.raises(DiskFullError):
+            random_record(rng, steps=10).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["run.record"]
+
+
+def test_what_a_killed_write_left_is_overwritten(rng, tmp_path):
+    path = tmp_path / "run.record"
+    (tmp_path / "run.record.partial").write_bytes(b"half")
+    record = random_record(rng)
+    record.save(path)
+    np.testing.assert_array_equal(Record.load(path).sums, record.sums)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.record"]
+
+
+def test_an_array_is_no_record(tmp_path):
+    path = tmp_path / "run.record"
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=BROKEN):
         Record.load(path)
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import multiprocessing
+import os
+import sys
 import time
 from collections import Counter
 
@@ -21,6 +23,8 @@ def context():
     patch = pytest.MonkeyPatch()
     # Else NumPy starts threads on import, which a fork would lose.
     patch.setenv("OPENBLAS_NUM_THREADS", "1")
+    # The server does not get this process' `sys.path`.
+    patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     yield context
     patch.undo()
 
