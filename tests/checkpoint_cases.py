@@ -48,22 +48,18 @@ def policy_of(name):
     keras.config.set_dtype_policy(before)
 
 
-def network(units=16):
-    return keras.Sequential(
-        [
-            keras.Input((64,)),
-            keras.layers.Dense(units, "relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(10, dtype="float32"),
-        ]
-    )
+def network(units=16, normalised=True):
+    layers = [keras.Input((64,)), keras.layers.Dense(units, "relu")]
+    if normalised:
+        layers.append(keras.layers.BatchNormalization())
+    return keras.Sequential([*layers, keras.layers.Dense(10, dtype="float32")])
 
 
-def compiled(optimizer, units=16, seed=0):
+def compiled(optimizer, units=16, seed=0, normalised=True):
     """`optimizer`: one, or the name of one of `OPTIMIZERS`."""
     keras.utils.set_random_seed(seed)
     with policy_of(optimizer) if isinstance(optimizer, str) else policy_of("plain"):
-        model = network(units)
+        model = network(units, normalised)
         if isinstance(optimizer, str):
             optimizer = OPTIMIZERS[optimizer]()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

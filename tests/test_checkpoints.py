@@ -22,6 +22,13 @@ from keras_fdr import FDRSGD, FDRCallback, FDRObservables
 pytestmark = pytest.mark.filterwarnings("ignore:FDR2 needs mini-batch gradients")
 
 
+def save_all(model, folder):
+    model.save(folder / "by_hand.keras")
+    model.save_weights(folder / "by_hand.weights.h5")
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    checkpoint.write(str(folder / "checkpoint"))
+
+
 @pytest.fixture(scope="module", params=OPTIMIZERS)
 def trained(request, digits, tmp_path_factory):
     """A model after two epochs, with the files that callbacks wrote at the end."""
@@ -38,16 +45,13 @@ def trained(request, digits, tmp_path_factory):
     np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05], rtol=1e-6)
     # When training ends, `use_ema` puts the average in place of the weights.
     state_at_the_end = state(model)
-    model.save(folder / "by_hand.keras")
-    model.save_weights(folder / "by_hand.weights.h5")
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
-    checkpoint.write(str(folder / "checkpoint"))
+    save_all(model, folder)
     return request.param, folder, state_at_the_end
 
 
-def untouched(name, built):
+def untouched(name, built, **arguments):
     """The same model with other weights and an optimizer that has done nothing."""
-    model = compiled(name, seed=1)
+    model = compiled(name, seed=1, **arguments)
     if built:
         model.optimizer.build(model.trainable_variables)
     return model
@@ -356,10 +360,57 @@ def test_message_says_what_to_do():
         built_model(FDRSGD()).optimizer.observables.load_own_variables({})
 
 
+@pytest.mark.parametrize("trained", ["float16"], indirect=True)
 def test_mixed_precision_is_loaded_under_its_policy(trained):
     """Else Keras leaves the loss scale out, and the state does not fit."""
-    name, folder, _ = trained
-    if not name.startswith("float16"):
-        pytest.skip("no mixed precision")
+    _, folder, _ = trained
     with pytest.raises(ValueError, match="set the policy `mixed_float16` before"):
         keras.models.load_model(folder / "by_hand.keras")
+
+
+def two_devices():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+DEVICES = {"one": tf.distribute.get_strategy, "two": two_devices}
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def trained_on(request, digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    with DEVICES[request.param]().scope():
+        model = compiled("momentum", normalised=False)
+    fit(model, digits, epochs=2, passes=False)
+    save_all(model, folder)
+    return request.param, folder, model, state(model)
+
+
+@pytest.mark.parametrize("after", DEVICES)
+@pytest.mark.parametrize("kind", ["keras", "weights.h5", "checkpoint"])
+def test_from_some_devices_to_others(trained_on, kind, after):
+    _, folder, _, expected = trained_on
+    with DEVICES[after]().scope():
+        if kind == "keras":
+            model = keras.models.load_model(folder / "by_hand.keras")
+        else:
+            model = untouched("momentum", built=True, normalised=False)
+    if kind == "weights.h5":
+        model.load_weights(folder / "by_hand.weights.h5")
+    elif kind == "checkpoint":
+        restore(folder, model).assert_consumed()
+    assert_same_state(state(model), expected)
+
+
+def test_training_goes_on_on_other_devices(trained_on, digits):
+    """As on those that it came from, but for the order in which halves add up."""
+    before, folder, model, _ = trained_on
+    (after,) = DEVICES.keys() - {before}
+    with DEVICES[after]().scope():
+        copy = untouched("momentum", built=True, normalised=False)
+    copy.load_weights(folder / "by_hand.weights.h5")
+    for m in (model, copy):
+        fit(m, digits, 3, initial_epoch=2, passes=False)
+    one, other = ours(model).observables.record(), ours(copy).observables.record()
+    assert one.steps == other.steps == 8
+    np.testing.assert_allclose(other.sums, one.sums, rtol=1e-4)
+    assert ours(copy).cut_table.read() == ours(model).cut_table.read()

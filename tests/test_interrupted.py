@@ -1,9 +1,14 @@
 """Runs that end with an error and begin again, with every setting of the optimizer."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from checkpoint_cases import OPTIMIZERS, assert_same_state, compiled, fit, state
+
+from keras_fdr import FDRSGD, FDRCallback
 
 EPOCHS = 4
 
@@ -54,3 +59,37 @@ def test_goes_on_bitwise(digits, tmp_path, name):
     assert_same_state(state(model), state(reference))
     for column, values in expected.items():
         np.testing.assert_array_equal([rows[e][column] for e in range(EPOCHS)], values)
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+# The log of the interrupted run stays open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_the_lines_of_the_readme(tmp_path, monkeypatch, digits):
+    """They run, without a warning, and again after an interruption."""
+    monkeypatch.chdir(tmp_path)
+    section = README[README.index("## Save, kill, resume") :]
+    section = section[: section.index("\n## ")]
+    (block,) = re.findall("```python\n(.*?)```", section, re.S)
+    block = block.replace("tf.config.experimental.enable_op_determinism()", "")
+    assert "epochs=40" in block
+
+    def run(epochs, *more):
+        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(FDRSGD(0.05, 0.9, l2=0.01), loss=loss)
+        names = {"keras": keras, "FDRCallback": FDRCallback, "model": model}
+        names.update(x=16 * digits[0], y=digits[1], more=more)
+        lines = block.replace("epochs=40", f"epochs={epochs}, verbose=0")
+        exec(lines.replace("callbacks=[", "callbacks=[*more,"), names)
+        return model
+
+    with pytest.raises(InterruptError):
+        run(3, Interrupt(1))
+    interrupted = state(run(3))
+    for file in tmp_path.glob("*.csv"):
+        rows = file.read_text().splitlines()
+        file.unlink()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    assert_same_state(interrupted, state(run(3)))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import resume_child
 
+from keras_fdr import Record
+
 # Of "save" each moment is one written array: about 30 a backup.
 MOMENTS = {"batch": 25, "pass": 15, "cut": 2, "save": 60, "saved": 2}
 
@@ -27,6 +29,26 @@ def context():
     patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     yield context
     patch.undo()
+
+
+def test_a_record_file_is_whole_after_any_kill(context, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "run.record"
+    steps = []
+    for delay in rng.uniform(0, 0.1, 12):
+        ours, theirs = context.Pipe(duplex=False)
+        arguments = (str(path), theirs)
+        process = context.Process(target=resume_child.save_records, args=arguments)
+        process.start()
+        assert ours.recv() == "begun"
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+        record = Record.load(path)
+        assert np.all(record.sums == record.steps)
+        steps.append(record.steps)
+    assert max(steps) > 5
 
 
 def run(context, folder, epochs, rng=None, kind=None):
