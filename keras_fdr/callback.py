@@ -81,7 +81,8 @@ class FDRCallback(keras.callbacks.Callback):
     Raises:
         ValueError: If an argument is outside its range; when training begins, if
             the model's optimizer is no `FDRSGD`, or follows a schedule of its own
-            that cuts would fight.
+            that cuts would fight, or if a callback that saves the model is listed
+            before this one.
         TypeError: If `rule` is no function.
 
     Reference:

@@ -1,9 +1,11 @@
 """Backups as a kill can leave them: every state of the folder, one after the other."""
 
+import itertools
 import json
 import shutil
 import sys
 import warnings
+from collections import Counter
 
 import keras
 import numpy as np
@@ -191,6 +193,22 @@ def last_whole_folder(run, tmp_path):
     copy = tmp_path / "backup"
     shutil.copytree(whole, copy)
     return copy
+
+
+@pytest.mark.usefixtures("no_warnings_of_a_new_start")
+def test_files_are_deleted_in_any_order(run, tmp_path):
+    """Which is the file system's: whatever is left, weights and epoch agree."""
+    begun = Counter()
+    for kept in itertools.product([False, True], repeat=4):
+        copy = last_whole_folder(run, tmp_path / str(kept))
+        for file, keep in zip(sorted(copy.iterdir()), kept, strict=True):
+            if not keep:
+                file.unlink()
+        model, epoch = restart(copy)
+        assert_same_state(state(model), run[1][epoch])
+        begun[epoch] += 1
+    # The newest weights, else the previous ones, else none.
+    assert begun == {EPOCHS: 8, EPOCHS - 1: 4, 0: 4}
 
 
 @pytest.mark.parametrize("text", [None, "", "{", '{"epoch": 1, "batch": 0}', "[]"])
