@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-# Two logical devices stand for two GPUs.
+# Logical devices stand for GPUs.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
+    [tf.config.LogicalDeviceConfiguration()] * 4,
 )
 
 

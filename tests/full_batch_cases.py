@@ -311,15 +311,12 @@ CASES = [
 
 
 def compiled(case, strategy, optimizer=None, **arguments):
-    if optimizer is None:
-        # FDRSGD does not train on several replicas yet, but its λ counts.
-        sgd = case.l2 == 0 and strategy.num_replicas_in_sync > 1
-        optimizer = keras.optimizers.SGD if sgd else lambda: FDRSGD(l2=case.l2)
     with strategy.scope():
         model = case.model()
         # XLA would take longer to compile than the test takes without.
         arguments = {"jit_compile": False, **case.compile, **arguments}
-        model.compile(optimizer=optimizer(), **arguments)
+        optimizer = optimizer() if optimizer else FDRSGD(l2=case.l2)
+        model.compile(optimizer=optimizer, **arguments)
     return model
 
 
