@@ -1,0 +1,285 @@
+"""The training step, with its state, as a SavedModel."""
+
+import os
+import warnings
+
+import keras
+import tensorflow as tf
+
+from keras_fdr import _compat
+from keras_fdr.batch_signature import check_signature, default_signature
+from keras_fdr.full_batch import FullBatch
+from keras_fdr.gradient_sums import GradientSums
+from keras_fdr.objective import Objective, check_structure
+from keras_fdr.optimizer import measuring_optimizer
+from keras_fdr.record import FULL_BATCH_ROW, ROW
+from keras_fdr.state import State
+
+
+def export_trainer(model, path, batch_signature=None):
+    """Writes a model, its optimizer and its record as a SavedModel that trains on.
+
+    `tf.saved_model.load(path)` gives an object that goes on from the present state
+    where neither this package nor Keras can be imported. Its functions, each also
+    among its `signatures`:
+
+    - `predict(x)`: the predictions; this is the serving default as well.
+    - `train_step(x, y[, sample_weight])`: one step of `fit`, measured. Returns the
+      loss and metrics as `fit` shows them: averages since the epoch's begin.
+    - `reset_metrics()`: begins an epoch. Returns the averages of the last one.
+    - `observables()`: the record: `names`, `sums`, `steps`, `block_length` and
+      `learning_rate` are the fields of `Record`; `restarts` counts the records that
+      a change of the learning rate cut short. `full_batch_names`, `full_batch_sums`,
+      `full_batch_steps` and `full_batch_block_length` are the record of the
+      full-batch passes. With `FDRObservables(per_variable=True)` also
+      `variable_names` and `variable_sums` of shape `(blocks, weights, 3)`: O_L, O_R
+      and how many steps had a gradient.
+    - `half_running_average()`: Ō(t), eq. (15), of every observable by its name.
+    - `learning_rate()`: η.
+    - `set_learning_rate(learning_rate)`: sets η and t = 0, as a cut of `FDRCallback`
+      does. Left out where the learning rate follows a schedule.
+    - `reset_velocities()`: sets every velocity to 0 and t = 0.
+    - `full_batch_add(x, y[, sample_weight])`: adds examples to a full-batch pass.
+    - `full_batch_gradient()`: ends the pass: ∇f of the examples added, as `gradient_0`,
+      `gradient_1`, … in the order of `trainable_variables`, with `examples`, f, |∇f|²,
+      v·∇f and FDR2's O_FB, eq. (18), which also go into the full-batch record. Left
+      out, with a warning, where f is no mean over examples (see `FullBatchPass`).
+
+    Its attributes `variables`, `trainable_variables`, `non_trainable_variables` (of
+    the model) and `optimizer_variables` are in Keras' order. `tf.train.Checkpoint` of
+    the object saves and restores all of it. Cuts made outside are not entered in
+    `FDRCallback.cuts`.
+
+    Example:
+
+    >>> import keras, numpy as np, tempfile, tensorflow as tf
+    >>> from keras_fdr import FDRSGD
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(FDRSGD(learning_rate=0.05, momentum=0.9, l2=0.01), loss="mse")
+    >>> with tempfile.TemporaryDirectory() as path:
+    ...     export_trainer(model, path)
+    ...     trainer = tf.saved_model.load(path)
+    >>> for _ in range(4):
+    ...     logs = trainer.train_step(np.ones((8, 3)), np.ones((8, 1)))
+    >>> average = trainer.half_running_average()
+    >>> ratio = float(average["dissipation"] / average["fluctuation"])
+    >>> if abs(ratio - 1) < 0.01:
+    ...     trainer.set_learning_rate(0.9 * trainer.learning_rate())
+    >>> int(trainer.observables()["steps"])
+    4
+
+    Args:
+        model: A `keras.Model`, compiled with an `FDRSGD`. Where `batch_signature` is
+            given it need not be built yet.
+        path: Folder to write. Variables of an earlier SavedModel there are replaced.
+        batch_signature: `(x, y)` or `(x, y, sample_weight)` of (nested)
+            `tf.TensorSpec`, what a batch is, such as `dataset.element_spec`. Only with
+            `sample_weight` here do the functions take it. Defaults to `None`:
+            the model's inputs, and labels of the outputs' shapes (int64 without the
+            last axis for sparse categorical cross-entropy), any number of examples.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`, or `batch_signature` is not as above.
+        ValueError: If the model has another optimizer, a learning rate that is a
+            Python function, weights on several devices, or weights that were frozen
+            after compiling; or if `batch_signature` is needed, or does not have the
+            structure of the model.
+
+    Reference:
+        [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 3.1 to 3.3.
+    """
+    optimizer = measuring_optimizer(model, "export_trainer")
+    schedule = _check_learning_rate(optimizer)
+    if batch_signature is None:
+        batch_signature = default_signature(model)
+    signature = check_signature(batch_signature)
+    check_structure(model, signature, "batch_signature")
+    _build(model, optimizer, signature)
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_variable_collection("optimizer_variables", model.optimizer.variables)
+    functions = {
+        "predict": (lambda x: model.predict_step((x,)), signature[:1]),
+        **_training(model, signature),
+        **_reading(optimizer),
+        **_steering(optimizer, settable=schedule is None),
+        **_full_batch(model, optimizer, signature),
+    }
+    for name, (function, arguments) in functions.items():
+        archive.add_endpoint(name, function, arguments)
+    observables = optimizer.observables
+    # What is written begins an epoch; the model itself stays as it is.
+    state = State(
+        [*model.metrics_variables, *observables.variables], model.distribute_strategy
+    )
+    try:
+        model.reset_metrics()
+        if not observables.is_sealed(optimizer.weights):
+            observables.reset()
+            warnings.warn(
+                "The weights were changed since the record was left (by `set_weights`, "
+                "`load_weights`, or the average that `use_ema` puts in their place "
+                "when training ends): the exported record starts at t = 0.",
+                stacklevel=2,
+            )
+        archive.write_out(os.fspath(path), verbose=False)
+    finally:
+        state.restore()
+
+
+def _check_learning_rate(optimizer):
+    """The schedule, or `None`."""
+    schedule = _compat.learning_rate_schedule(optimizer)
+    kind = keras.optimizers.schedules.LearningRateSchedule
+    if schedule is not None and not isinstance(schedule, kind):
+        raise ValueError(
+            "The learning rate must be a number or a `LearningRateSchedule`: a Python "
+            f"function cannot be exported. Received: learning_rate={schedule}"
+        )
+    return schedule
+
+
+def _build(model, optimizer, signature):
+    _compat.build(model, signature)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    if optimizer is not model.optimizer:
+        _compat.pass_loss_through(model.optimizer)
+    weights = optimizer.weights
+    if any(isinstance(w.value, tf.distribute.DistributedValues) for w in weights):
+        raise ValueError(
+            "The weights must be on one device: make the model without a strategy and "
+            "load them there. Received: weights under "
+            f"{type(model.distribute_strategy).__name__}"
+        )
+    trains = {id(w) for w in model.trainable_variables}
+    if trains != {id(w) for w in weights}:
+        raise ValueError(
+            "The model must be compiled after layers are frozen or unfrozen, else "
+            f"`fit` does not notice. Received: {len(trains)} trainable weights, and "
+            f"an optimizer of {len(weights)}"
+        )
+
+
+def _training(model, signature):
+    def train_step(x, y, sample_weight=None):
+        weighted = () if sample_weight is None else (sample_weight,)
+        return model.train_step((x, y, *weighted))
+
+    def reset_metrics():
+        averages = model.get_metrics_result()
+        model.reset_metrics()
+        return averages
+
+    return {
+        "train_step": (train_step, signature),
+        "reset_metrics": (reset_metrics, []),
+    }
+
+
+def _reading(optimizer):
+    layer = optimizer.observables
+
+    def observables():
+        values = {
+            "names": tf.constant(ROW),
+            **layer.blocks.read(),
+            "learning_rate": tf.convert_to_tensor(layer.learning_rate),
+            "restarts": tf.convert_to_tensor(layer.restarts),
+            "full_batch_names": tf.constant(FULL_BATCH_ROW),
+        }
+        for name, value in layer.passes.read().items():
+            values[f"full_batch_{name}"] = value
+        if layer.per_variable:
+            count = layer.by_variable.weights_count
+            sums = layer.by_variable.read()["sums"]
+            values["variable_sums"] = tf.reshape(sums, [tf.shape(sums)[0], count, -1])
+            values["variable_names"] = tf.constant(layer.weight_names())
+        return values
+
+    def half_running_average():
+        averages = zip(
+            (*ROW, *FULL_BATCH_ROW),
+            (
+                *tf.unstack(layer.blocks.half_running_average()),
+                *tf.unstack(layer.passes.half_running_average()),
+            ),
+            strict=True,
+        )
+        return dict(averages)
+
+    def learning_rate():
+        return tf.convert_to_tensor(optimizer.learning_rate)
+
+    return {
+        "observables": (observables, []),
+        "half_running_average": (half_running_average, []),
+        "learning_rate": (learning_rate, []),
+    }
+
+
+def _steering(optimizer, settable):
+    def set_learning_rate(learning_rate):
+        valid = tf.math.is_finite(learning_rate) & (learning_rate >= 0)
+        rule = "`learning_rate` must be finite and at least 0. Received:"
+        check = tf.debugging.Assert(valid, [rule, learning_rate])
+        with tf.control_dependencies([check]):
+            optimizer.learning_rate = tf.identity(learning_rate)
+            optimizer.observables.reset()
+        return tf.convert_to_tensor(optimizer.learning_rate)
+
+    def reset_velocities():
+        optimizer.reset_velocities()
+        # A signature must return something.
+        return {"steps": tf.convert_to_tensor(optimizer.observables.blocks.steps)}
+
+    functions = {"reset_velocities": (reset_velocities, [])}
+    if settable:
+        scalar = tf.TensorSpec([], optimizer.learning_rate.dtype, "learning_rate")
+        functions["set_learning_rate"] = (set_learning_rate, [scalar])
+    return functions
+
+
+def _full_batch(model, optimizer, signature):
+    try:
+        sums = GradientSums(Objective(model, signature))
+        of_batch = tf.function(lambda *batch: sums.of_batch(*batch)[0], autograph=False)
+        traced = of_batch.get_concrete_function(*signature)
+    except ValueError as error:
+        warnings.warn(
+            f"`full_batch_gradient` is left out of the export. {error}", stacklevel=3
+        )
+        return {}
+    totals = tf.nest.map_structure(
+        lambda value: tf.Variable(tf.zeros(value.shape, value.dtype), trainable=False),
+        traced.structured_outputs,
+    )
+    flat = tf.nest.flatten(totals)
+
+    def full_batch_add(x, y, sample_weight=None):
+        values, _ = sums.of_batch(x, y, sample_weight)
+        for total, value in zip(flat, tf.nest.flatten(values), strict=True):
+            total.assign_add(value)
+        return {"examples": tf.convert_to_tensor(totals[0].denominators[0])}
+
+    def full_batch_gradient():
+        values = tf.nest.map_structure(tf.convert_to_tensor, totals)
+        f, norm_squared, examples, _, gradient = sums.finish(*values)
+        rule = "`full_batch_add` must come first: the pass has no examples."
+        check = tf.debugging.Assert(examples > 0, [rule])
+        with tf.control_dependencies([check]):
+            result = FullBatch(f, norm_squared, examples, gradient=gradient)
+            row = optimizer.measure_full_batch(result)
+            for total in flat:
+                total.assign(tf.zeros_like(total))
+        return {
+            "examples": examples,
+            **dict(zip(FULL_BATCH_ROW, tf.unstack(row), strict=True)),
+            **{f"gradient_{i}": part for i, part in enumerate(gradient)},
+        }
+
+    return {
+        "full_batch_add": (full_batch_add, signature),
+        "full_batch_gradient": (full_batch_gradient, []),
+    }
