@@ -1,5 +1,7 @@
 """The shapes and dtypes of a batch, from what a compiled model says of itself."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -69,18 +71,25 @@ def default_signature(model):
     x = model.input if functional else model.inputs[0]
     outputs = model.output if functional else model.outputs[0]
     losses = model.loss
-    if not tf.nest.is_nested(losses):
-        y = tf.nest.map_structure(lambda output: _label(losses, output), outputs)
-    elif isinstance(losses, dict) and not isinstance(outputs, dict):
-        # Keyed by the names of the outputs.
-        by_name = dict(zip(model.output_names, model.outputs, strict=True))
-        y = {name: _label(loss, by_name.get(name)) for name, loss in losses.items()}
+    y: Any
+    if isinstance(losses, dict):
+        if not isinstance(outputs, dict):
+            outputs = dict(zip(model.output_names, model.outputs, strict=True))
+        y = {name: _label(loss, outputs.get(name)) for name, loss in losses.items()}
+    elif isinstance(losses, (list, tuple)):
+        y = [_label(*pair) for pair in zip(losses, model.outputs, strict=True)]
     else:
-        try:
-            y = tf.nest.map_structure(_label, losses, outputs)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{_WHAT_TO_PASS} Received: loss={losses}") from error
-    return tf.nest.map_structure(_any_batch, x), y
+        y = _map(lambda output: _label(losses, output), outputs)
+    return _map(_any_batch, x), y
+
+
+def _map(function, structure):
+    # Keras wraps what a model holds; a signature is plain lists and dictionaries.
+    if isinstance(structure, dict):
+        return {name: _map(function, part) for name, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [_map(function, part) for part in structure]
+    return function(structure)
 
 
 def _any_batch(tensor):

@@ -7,12 +7,10 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr import exported_functions as functions
 from keras_fdr.batch_signature import check_signature, default_signature
-from keras_fdr.full_batch import FullBatch
-from keras_fdr.gradient_sums import GradientSums
-from keras_fdr.objective import Objective, check_structure
+from keras_fdr.objective import check_structure
 from keras_fdr.optimizer import measuring_optimizer
-from keras_fdr.record import FULL_BATCH_ROW, ROW
 from keras_fdr.state import State
 
 
@@ -41,14 +39,13 @@ def export_trainer(model, path, batch_signature=None):
     - `reset_velocities()`: sets every velocity to 0 and t = 0.
     - `full_batch_add(x, y[, sample_weight])`: adds examples to a full-batch pass.
     - `full_batch_gradient()`: ends the pass: ∇f of the examples added, as `gradient_0`,
-      `gradient_1`, … in the order of `trainable_variables`, with `examples`, f, |∇f|²,
+      `gradient_1`, … in the order of `weights`, with `examples`, f, |∇f|²,
       v·∇f and FDR2's O_FB, eq. (18), which also go into the full-batch record. Left
       out, with a warning, where f is no mean over examples (see `FullBatchPass`).
 
-    Its attributes `variables`, `trainable_variables`, `non_trainable_variables` (of
-    the model) and `optimizer_variables` are in Keras' order. `tf.train.Checkpoint` of
-    the object saves and restores all of it. Cuts made outside are not entered in
-    `FDRCallback.cuts`.
+    Its attributes `weights` (θ), `model_variables` and `optimizer_variables` are lists
+    of variables in Keras' order. `tf.train.Checkpoint` of the object saves and restores
+    all of its state. Cuts made outside are not entered in `FDRCallback.cuts`.
 
     Example:
 
@@ -96,18 +93,17 @@ def export_trainer(model, path, batch_signature=None):
     check_structure(model, signature, "batch_signature")
     _build(model, optimizer, signature)
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_variable_collection("optimizer_variables", model.optimizer.variables)
-    functions = {
-        "predict": (lambda x: model.predict_step((x,)), signature[:1]),
-        **_training(model, signature),
-        **_reading(optimizer),
-        **_steering(optimizer, settable=schedule is None),
-        **_full_batch(model, optimizer, signature),
-    }
-    for name, (function, arguments) in functions.items():
-        archive.add_endpoint(name, function, arguments)
+    trainer, signatures = _trainer(
+        model,
+        optimizer,
+        {
+            "predict": (lambda x: model.predict_step((x,)), signature[:1]),
+            **functions.training(model, signature),
+            **functions.reading(optimizer),
+            **functions.steering(optimizer, settable=schedule is None),
+            **functions.full_batch(model, optimizer, signature),
+        },
+    )
     observables = optimizer.observables
     # What is written begins an epoch; the model itself stays as it is.
     state = State(
@@ -123,7 +119,7 @@ def export_trainer(model, path, batch_signature=None):
                 "when training ends): the exported record starts at t = 0.",
                 stacklevel=2,
             )
-        archive.write_out(os.fspath(path), verbose=False)
+        tf.saved_model.save(trainer, os.fspath(path), signatures=signatures)
     finally:
         state.restore()
 
@@ -143,7 +139,8 @@ def _check_learning_rate(optimizer):
 def _build(model, optimizer, signature):
     _compat.build(model, signature)
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     if optimizer is not model.optimizer:
         _compat.pass_loss_through(model.optimizer)
     weights = optimizer.weights
@@ -162,124 +159,27 @@ def _build(model, optimizer, signature):
         )
 
 
-def _training(model, signature):
-    def train_step(x, y, sample_weight=None):
-        weighted = () if sample_weight is None else (sample_weight,)
-        return model.train_step((x, y, *weighted))
+def _trainer(model, optimizer, parts):
+    """What is saved, and its signatures, from `{name: (function, arguments)}`.
 
-    def reset_metrics():
-        averages = model.get_metrics_result()
-        model.reset_metrics()
-        return averages
-
-    return {
-        "train_step": (train_step, signature),
-        "reset_metrics": (reset_metrics, []),
-    }
-
-
-def _reading(optimizer):
-    layer = optimizer.observables
-
-    def observables():
-        values = {
-            "names": tf.constant(ROW),
-            **layer.blocks.read(),
-            "learning_rate": tf.convert_to_tensor(layer.learning_rate),
-            "restarts": tf.convert_to_tensor(layer.restarts),
-            "full_batch_names": tf.constant(FULL_BATCH_ROW),
-        }
-        for name, value in layer.passes.read().items():
-            values[f"full_batch_{name}"] = value
-        if layer.per_variable:
-            count = layer.by_variable.weights_count
-            sums = layer.by_variable.read()["sums"]
-            values["variable_sums"] = tf.reshape(sums, [tf.shape(sums)[0], count, -1])
-            values["variable_names"] = tf.constant(layer.weight_names())
-        return values
-
-    def half_running_average():
-        averages = zip(
-            (*ROW, *FULL_BATCH_ROW),
-            (
-                *tf.unstack(layer.blocks.half_running_average()),
-                *tf.unstack(layer.passes.half_running_average()),
-            ),
-            strict=True,
-        )
-        return dict(averages)
-
-    def learning_rate():
-        return tf.convert_to_tensor(optimizer.learning_rate)
-
-    return {
-        "observables": (observables, []),
-        "half_running_average": (half_running_average, []),
-        "learning_rate": (learning_rate, []),
-    }
-
-
-def _steering(optimizer, settable):
-    def set_learning_rate(learning_rate):
-        valid = tf.math.is_finite(learning_rate) & (learning_rate >= 0)
-        rule = "`learning_rate` must be finite and at least 0. Received:"
-        check = tf.debugging.Assert(valid, [rule, learning_rate])
-        with tf.control_dependencies([check]):
-            optimizer.learning_rate = tf.identity(learning_rate)
-            optimizer.observables.reset()
-        return tf.convert_to_tensor(optimizer.learning_rate)
-
-    def reset_velocities():
-        optimizer.reset_velocities()
-        # A signature must return something.
-        return {"steps": tf.convert_to_tensor(optimizer.observables.blocks.steps)}
-
-    functions = {"reset_velocities": (reset_velocities, [])}
-    if settable:
-        scalar = tf.TensorSpec([], optimizer.learning_rate.dtype, "learning_rate")
-        functions["set_learning_rate"] = (set_learning_rate, [scalar])
-    return functions
-
-
-def _full_batch(model, optimizer, signature):
-    try:
-        sums = GradientSums(Objective(model, signature))
-        of_batch = tf.function(lambda *batch: sums.of_batch(*batch)[0], autograph=False)
-        traced = of_batch.get_concrete_function(*signature)
-    except ValueError as error:
-        warnings.warn(
-            f"`full_batch_gradient` is left out of the export. {error}", stacklevel=3
-        )
-        return {}
-    totals = tf.nest.map_structure(
-        lambda value: tf.Variable(tf.zeros(value.shape, value.dtype), trainable=False),
-        traced.structured_outputs,
-    )
-    flat = tf.nest.flatten(totals)
-
-    def full_batch_add(x, y, sample_weight=None):
-        values, _ = sums.of_batch(x, y, sample_weight)
-        for total, value in zip(flat, tf.nest.flatten(values), strict=True):
-            total.assign_add(value)
-        return {"examples": tf.convert_to_tensor(totals[0].denominators[0])}
-
-    def full_batch_gradient():
-        values = tf.nest.map_structure(tf.convert_to_tensor, totals)
-        f, norm_squared, examples, _, gradient = sums.finish(*values)
-        rule = "`full_batch_add` must come first: the pass has no examples."
-        check = tf.debugging.Assert(examples > 0, [rule])
-        with tf.control_dependencies([check]):
-            result = FullBatch(f, norm_squared, examples, gradient=gradient)
-            row = optimizer.measure_full_batch(result)
-            for total in flat:
-                total.assign(tf.zeros_like(total))
-        return {
-            "examples": examples,
-            **dict(zip(FULL_BATCH_ROW, tf.unstack(row), strict=True)),
-            **{f"gradient_{i}": part for i, part in enumerate(gradient)},
-        }
-
-    return {
-        "full_batch_add": (full_batch_add, signature),
-        "full_batch_gradient": (full_batch_gradient, []),
-    }
+    Native functions, variables and tables, and no object of Keras:
+    `keras.export.ExportArchive` would write each variable twice.
+    """
+    trainer = tf.Module()
+    endpoints = {}
+    for name, (function, arguments) in parts.items():
+        compiled = tf.function(function, input_signature=arguments, autograph=False)
+        setattr(trainer, name, compiled)
+        endpoints[name] = compiled.get_concrete_function()
+    trainer.model_variables = [v.value for v in model.variables]
+    trainer.weights = [v.value for v in optimizer.weights]
+    trainer.optimizer_variables = [v.value for v in model.optimizer.variables]
+    used = {v.ref(): v for e in endpoints.values() for v in e.variables}
+    trainer.state = list(used.values())
+    tables = tf.saved_model.experimental.TrackableResource
+    trainer.tables = [
+        part
+        for part in tf.train.TrackableView(model).descendants()
+        if isinstance(part, tables)
+    ]
+    return trainer, {**endpoints, "serving_default": endpoints["predict"]}

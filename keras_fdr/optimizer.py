@@ -249,7 +249,8 @@ def measuring_optimizer(model, who):
         raise TypeError(
             f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
         )
-    optimizer = model.optimizer
+    # A `Sequential` has no such attribute before `compile`.
+    optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, FDRSGD):
         raise ValueError(
