@@ -1,11 +1,14 @@
 """What `export_trainer` refuses, derives, leaves out and leaves alone."""
 
+from pathlib import Path
+
 import export_cases
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_fdr
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables, export_trainer
 from keras_fdr.batch_signature import default_signature
 
@@ -45,6 +48,17 @@ def test_the_model_stays_as_it_is(tmp_path):
     logs = trainer.train_step(X, Y)
     for name, value in first.items():
         assert float(logs[name]) == pytest.approx(value, rel=1e-5)
+
+
+def test_readme(tmp_path, monkeypatch):
+    """The lines of its section, as they stand."""
+    monkeypatch.chdir(tmp_path)
+    section = (Path(__file__).parent.parent / "README.md").read_text()
+    section = section.split("## Export\n")[1].split("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    found = {"keras_fdr": keras_fdr, "model": linear(), "batches": [(X, Y)] * 3}
+    exec("\n".join(lines), found)
+    assert int(found["trainer"].observables()["steps"]) in (0, 3)
 
 
 def test_running_averages_of_metrics(tmp_path):
