@@ -6,7 +6,6 @@ import tensorflow as tf
 from keras_fdr._compat import EffectiveGradientOptimizer
 from keras_fdr.cuts import CutTable
 from keras_fdr.observables import FDRObservables
-from keras_fdr.products import float64
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -180,7 +179,7 @@ class FDRSGD(EffectiveGradientOptimizer):
             momentum=self.momentum,
             dampening=self.dampening,
             # A Python number would be compiled in.
-            loss=float64(full_batch.loss),
+            loss=tf.convert_to_tensor(full_batch.loss, "float64"),
         )
 
     def _add_l2(self, theta, gradients, loss):
