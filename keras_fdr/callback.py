@@ -13,6 +13,7 @@ from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, obstacle
+from keras_fdr.shares import announce_shares
 
 _DEFAULT_THRESHOLD = 0.01
 _DEFAULT_DECAY = 0.1
@@ -178,7 +179,8 @@ class FDRCallback(keras.callbacks.Callback):
                 f"learning_rate={schedule}"
             )
         if optimizer is not self.model.optimizer:
-            _compat.pass_loss_through(self.model.optimizer)
+            _compat.open_loss_scaling(self.model.optimizer)
+        announce_shares(self.model, optimizer)
         if self._passes:
             self._passes.prepare(self.model, self.params.get("verbose") == 1)
             self._warn_of_clipping(optimizer)

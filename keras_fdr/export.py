@@ -142,7 +142,7 @@ def _build(model, optimizer, signature):
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
     if optimizer is not model.optimizer:
-        _compat.pass_loss_through(model.optimizer)
+        _compat.open_loss_scaling(model.optimizer)
     weights = optimizer.weights
     if any(isinstance(w.value, tf.distribute.DistributedValues) for w in weights):
         raise ValueError(

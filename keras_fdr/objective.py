@@ -57,13 +57,7 @@ class Objective:
                 "The model must be compiled with an optimizer and a loss: call "
                 f"`model.compile(...)` first. Received: model={model.name!r}"
             )
-        for method in ("train_step", "compute_loss"):
-            if getattr(type(model), method) is not getattr(keras.Model, method):
-                raise ValueError(
-                    "The model must leave its loss to `compile`: what an overridden "
-                    f"`{method}` minimises is not known to be a mean over examples. "
-                    f"Received: {type(model).__name__}.{method}"
-                )
+        check_own_loss(model)
         check_structure(model, batch_spec)
         _compat.build(model, batch_spec)
         self.model = model
@@ -145,6 +139,17 @@ class Objective:
             _plus(a, b)
             for a, b in zip(data, tape.gradient(regularisation, theta), strict=True)
         ]
+
+
+def check_own_loss(model):
+    """Refuses a model that computes its loss itself."""
+    for method in ("train_step", "compute_loss"):
+        if getattr(type(model), method) is not getattr(keras.Model, method):
+            raise ValueError(
+                "The model must leave its loss to `compile`: what an overridden "
+                f"`{method}` minimises is not known to be a mean over examples. "
+                f"Received: {type(model).__name__}.{method}"
+            )
 
 
 def _plus(a, b):

@@ -130,7 +130,7 @@ class FDRSGD(EffectiveGradientOptimizer):
 
         Raises:
             ValueError: If the relations cannot hold for one of the variables, or
-                under the current distribution strategy.
+                under `ParameterServerStrategy`.
         """
         if self.built:
             return
@@ -281,16 +281,12 @@ def _refuse_other_dynamics(kwargs):
 
 def _check_weights(variables):
     strategy = tf.distribute.get_strategy()
-    mirrored = any(
-        isinstance(v.value, tf.distribute.DistributedValues) for v in variables
-    )
-    one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
-    if mirrored or (tf.distribute.has_strategy() and not one_device):
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise ValueError(
-            "`FDRSGD` measures on one device: the observables of several replicas are "
-            "not reduced yet. Train without a strategy, or under `OneDeviceStrategy`. "
+            "`ParameterServerStrategy` is not supported: its workers take steps of "
+            "their own on weights that others have moved, and Keras 3 does not train "
+            "under it. Use `MirroredStrategy` or `MultiWorkerMirroredStrategy`. "
             f"Received: weights under {type(strategy).__name__}"
-            + (", mirrored over devices" if mirrored else "")
         )
     for variable in variables:
         name = getattr(variable, "path", variable.name)

@@ -123,7 +123,7 @@ def half_precision():
     keras.config.set_dtype_policy("float32")
     model.compile(FDRSGD(0.05, momentum=0.9, l2=0.01), "mse")
     # As `FDRCallback` does when training begins, so that the loss is recorded.
-    _compat.pass_loss_through(model.optimizer)
+    _compat.open_loss_scaling(model.optimizer)
     return Case(model, (x, target))
 
 

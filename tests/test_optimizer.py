@@ -270,19 +270,6 @@ def test_overwriting_by_the_average_is_no_sgd():
     assert abs(ratios[True] - 1) > 0.2
 
 
-@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
-@pytest.mark.parametrize("inside", [True, False])
-def test_replicas_are_refused(digits, devices, inside):
-    """By name and before any step, wherever `fit` is called."""
-    strategy = tf.distribute.MirroredStrategy(devices)
-    with strategy.scope():
-        model = network()
-        model.compile(optimizer=FDRSGD(0.1), loss="sparse_categorical_crossentropy")
-    where = strategy.scope() if inside else contextlib.nullcontext()
-    with where, pytest.raises(ValueError, match="one device: .*mirrored over devices"):
-        model.fit(*digits, verbose=0)
-
-
 def test_one_device_strategy(digits):
     records = []
     for strategy in (None, tf.distribute.OneDeviceStrategy("CPU:1")):

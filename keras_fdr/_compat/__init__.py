@@ -4,13 +4,13 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
-from keras_fdr._compat.losses import activity_losses, loss_parts
+from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
     built_weights,
     learning_rate_schedule,
-    pass_loss_through,
+    open_loss_scaling,
 )
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "global_seed",
     "learning_rate_schedule",
     "loss_parts",
-    "pass_loss_through",
+    "open_loss_scaling",
+    "parts_of_losses",
     "takes_training",
 ]

@@ -1,5 +1,6 @@
 """The losses of a compiled model, taken apart into sums and counts."""
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import keras
@@ -18,15 +19,15 @@ class LossPart(NamedTuple):
     """The denominator over the examples where that is a constant, else `None`."""
 
 
-def loss_parts(model, y, y_pred, sample_weight):
-    """Numerators and denominators of every loss of a compiled model.
+@contextmanager
+def parts_of_losses(model):
+    """Has every loss of a compiled model leave its parts behind while it is computed.
 
     Keras returns means only, and divides by other counts where there are masks. Its
-    container of losses matches labels with outputs; here each loss inside it is made
-    to leave its parts behind while the container runs.
+    container of losses matches labels with outputs, so the parts are taken inside it.
 
-    Returns:
-        List of `LossPart`.
+    Yields:
+        List to which each call of the losses adds its `LossPart`s.
 
     Raises:
         ValueError: If a loss is not a mean over examples.
@@ -38,9 +39,15 @@ def loss_parts(model, y, y_pred, sample_weight):
         container._flat_losses = [
             original._replace(loss=_Dividing(original, parts)) for original in originals
         ]
-        container(y, y_pred, sample_weight)
+        yield parts
     finally:
         container._flat_losses = originals
+
+
+def loss_parts(model, y, y_pred, sample_weight):
+    """The `LossPart` of every loss over one batch (see `parts_of_losses`)."""
+    with parts_of_losses(model) as parts:
+        model._compile_loss(y, y_pred, sample_weight)
     return parts
 
 
@@ -85,7 +92,7 @@ class _Dividing:
             per_example=per_example,
         )
         self._parts.append(part)
-        return numerator
+        return loss(y_true, y_pred, sample_weight)
 
 
 class _Shadow(keras.losses.Loss):

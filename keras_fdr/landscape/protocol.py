@@ -143,7 +143,7 @@ class _Run:
         self._model = model
         self._optimizer = optimizer = measuring_optimizer(model, "sweep")
         if optimizer is not model.optimizer:
-            _compat.pass_loss_through(model.optimizer)
+            _compat.open_loss_scaling(model.optimizer)
         _check_dynamics(optimizer)
         arrays = as_arrays(dataset)  # One copy for all three.
         self._pass = FullBatchPass(model, arrays)
