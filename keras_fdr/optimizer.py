@@ -214,11 +214,14 @@ class FDRSGD(EffectiveGradientOptimizer):
         """The constructor's arguments."""
         config = super().get_config()
         del config["weight_decay"], config["ema_overwrite_frequency"]
+        observables = keras.saving.serialize_keras_object(self.observables)
+        # The shapes of this model's weights; those of the next may differ.
+        observables.pop("build_config", None)
         config.update(
             momentum=self.momentum,
             dampening=self.dampening,
             l2=self.l2,
-            observables=keras.saving.serialize_keras_object(self.observables),
+            observables=observables,
         )
         return config
 
