@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_fdr import FDRSGD, FDRObservables, _compat
+from keras_fdr import FDRSGD, FDRObservables
 
 BATCH, STEPS = 16, 100
 
@@ -122,8 +122,6 @@ def half_precision():
     model = mlp(keras.layers.Dense(1, dtype="float32"))
     keras.config.set_dtype_policy("float32")
     model.compile(FDRSGD(0.05, momentum=0.9, l2=0.01), "mse")
-    # As `FDRCallback` does when training begins, so that the loss is recorded.
-    _compat.open_loss_scaling(model.optimizer)
     return Case(model, (x, target))
 
 
