@@ -58,12 +58,11 @@ def export_trainer(model, path, batch_signature=None):
     ...     trainer = tf.saved_model.load(path)
     >>> for _ in range(4):
     ...     logs = trainer.train_step(np.ones((8, 3)), np.ones((8, 1)))
-    >>> average = trainer.half_running_average()
-    >>> ratio = float(average["dissipation"] / average["fluctuation"])
-    >>> if abs(ratio - 1) < 0.01:
-    ...     trainer.set_learning_rate(0.9 * trainer.learning_rate())
     >>> int(trainer.observables()["steps"])
     4
+    >>> average = trainer.half_running_average()
+    >>> if abs(average["dissipation"] / average["fluctuation"] - 1) < 0.01:
+    ...     _ = trainer.set_learning_rate(0.9 * trainer.learning_rate())
 
     Args:
         model: A `keras.Model`, compiled with an `FDRSGD`. Where `batch_signature` is
