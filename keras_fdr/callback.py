@@ -13,12 +13,14 @@ from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, obstacle
+from keras_fdr.serialisation import callback_arguments, callback_config
 from keras_fdr.shares import announce_shares
 
 _DEFAULT_THRESHOLD = 0.01
 _DEFAULT_DECAY = 0.1
 
 
+@keras.saving.register_keras_serializable(package="keras_fdr")
 class FDRCallback(keras.callbacks.Callback):
     """Cuts the learning rate when it has done its work.
 
@@ -238,6 +240,15 @@ class FDRCallback(keras.callbacks.Callback):
             elif self.decay:
                 self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
+
+    def get_config(self):
+        """The constructor's arguments; refused where one is a function or a dataset."""
+        return callback_config(self, full_batch=self._passes is not None)
+
+    @classmethod
+    def from_config(cls, config):
+        """The callback that `get_config` describes. Its state is in the optimizer."""
+        return cls(**callback_arguments(config))
 
     def _optimizer(self):
         return measuring_optimizer(self.model, "FDRCallback")
