@@ -7,6 +7,7 @@ from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
 from keras_fdr.callback import FDRCallback
 from keras_fdr.cuts import Cut
+from keras_fdr.export import export_trainer
 from keras_fdr.full_batch import FullBatch, FullBatchPass
 from keras_fdr.observables import FDRObservables
 from keras_fdr.optimizer import FDRSGD
@@ -26,6 +27,7 @@ __all__ = [
     "ThresholdRule",
     "Verdict",
     "__version__",
+    "export_trainer",
     "landscape",
     "plots",
 ]

@@ -63,6 +63,30 @@ class BlockSums(SavedState, keras.layers.Layer):
         self.steps.assign(0)
         self.block_length.assign(1)
 
+    def read(self):
+        """Tensors: `sums` of the blocks in use, `steps` and `block_length`."""
+        steps, length = map(tf.convert_to_tensor, (self.steps, self.block_length))
+        blocks = (steps + length - 1) // length
+        return {
+            "sums": tf.convert_to_tensor(self.sums)[:blocks],
+            "steps": steps,
+            "block_length": length,
+        }
+
+    def half_running_average(self):
+        """Ō(t) of every column, eq. (15): `Record.half_running_average` in a graph.
+
+        Returns:
+            Float64 tensor of shape `(width,)`; NaN where there are no rows.
+        """
+        values = self.read()
+        steps, length = values["steps"], values["block_length"]
+        # The boundary nearest to ⌊t/2⌋, of two equally near ones the earlier:
+        # ⌈⌊t/2⌋/length − 1/2⌉ in integers.
+        first = (2 * (steps // 2) + length - 1) // (2 * length)
+        window = tf.reduce_sum(values["sums"][first:], axis=0)
+        return window / tf.cast(steps - first * length, window.dtype)
+
     def call(self, row):
         """Adds one row, a float64 tensor of shape `(width,)`; not when full."""
         block = tf.convert_to_tensor(self.steps) // self.block_length

@@ -13,6 +13,7 @@ from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, obstacle
+from keras_fdr.serialisation import callback_arguments, callback_config
 from keras_fdr.shares import announce_shares
 from keras_fdr.surroundings import prepare_restart
 
@@ -20,6 +21,7 @@ _DEFAULT_THRESHOLD = 0.01
 _DEFAULT_DECAY = 0.1
 
 
+@keras.saving.register_keras_serializable(package="keras_fdr")
 class FDRCallback(keras.callbacks.Callback):
     """Cuts the learning rate when it has done its work.
 
@@ -246,6 +248,15 @@ class FDRCallback(keras.callbacks.Callback):
         observables.seal(optimizer.weights)
         ended = self.model.stop_training and not stopped_by_others
         optimizer.progress.mark(epoch + 1, optimizer, ended)
+
+    def get_config(self):
+        """The constructor's arguments; refused where one is a function or a dataset."""
+        return callback_config(self, full_batch=self._passes is not None)
+
+    @classmethod
+    def from_config(cls, config):
+        """The callback that `get_config` describes. Its state is in the optimizer."""
+        return cls(**callback_arguments(config))
 
     def _optimizer(self):
         return measuring_optimizer(self.model, "FDRCallback")

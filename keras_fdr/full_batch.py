@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.data import as_batches
+from keras_fdr.gradient_sums import GradientSums
 from keras_fdr.objective import Objective
-from keras_fdr.products import dot
 from keras_fdr.state import State
 
 # Seconds of silence after which a progress bar appears, and between its updates.
@@ -108,6 +108,7 @@ class FullBatchPass:
         self.verbose = verbose
         batches = as_batches(dataset)
         self.objective = Objective(model, batches.element_spec)
+        self._sums = GradientSums(self.objective, training)
         self._strategy = model.distribute_strategy
         self._batch_count = int(batches.cardinality())
         self._batches = self._strategy.experimental_distribute_dataset(batches)
@@ -234,30 +235,9 @@ class FullBatchPass:
 
     def _add_up_batch(self, x, y, sample_weight=None):
         """One replica's share of a batch: its sums, and the gradient of each."""
-        theta = [w.value for w in self.weights]
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(theta)
-            sums, y_pred = self.objective.sums(x, y, sample_weight, self.training)
-            # float16 layers: the gradient of a sum over the batch can overflow, that
-            # of a mean can underflow.
-            examples = tf.maximum(sums.denominators[0], 1)
-            scale = tf.cast(tf.sqrt(examples), sums.numerators[0].dtype)
-            scaled = [n / scale for n in sums.numerators]
+        values, y_pred = self._sums.of_batch(x, y, sample_weight)
         self.model.compute_metrics(x, y, y_pred, sample_weight)
-        gradients = [tape.gradient(n, theta) for n in scaled]
-        self._connected = [
-            any(g is not None for g in of_one)
-            for of_one in zip(*gradients, strict=True)
-        ]
-        zeros = [tf.zeros(w.shape, w.dtype) for w in theta]
-        gradients = [
-            [
-                zero if g is None else _dense(g, zero) * tf.cast(scale, zero.dtype)
-                for g, zero in zip(of_all, zeros, strict=True)
-            ]
-            for of_all in gradients
-        ]
-        return tf.nest.map_structure(lambda s: tf.cast(s, "float64"), sums), gradients
+        return values
 
     def _clear(self):
         for total in self._totals or ():
@@ -268,29 +248,7 @@ class FullBatchPass:
         strategy = self._strategy
         totals = strategy.run(_read_each, args=(self._totals,))
         totals = [strategy.reduce("SUM", total, axis=None) for total in totals]
-        sums, gradients = tf.nest.pack_sequence_as(self._template, totals)
-        theta = [tf.convert_to_tensor(w.value) for w in self.weights]
-        with tf.GradientTape() as tape:
-            tape.watch(theta)
-            regularisation = self.objective.regularisation(theta, self._connected)
-        gradient = tape.gradient(
-            regularisation, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        loss = tf.cast(regularisation, "float64")
-        for n, d, parts in zip(*sums[:2], gradients, strict=True):
-            loss += tf.math.divide_no_nan(n, d)
-            scale = tf.math.divide_no_nan(tf.ones_like(d), d)
-            for i, part in enumerate(parts):
-                gradient[i] += part * tf.cast(scale, part.dtype)
-        losses = {
-            name: tf.math.divide_no_nan(n, d) for name, (n, d) in sums.losses.items()
-        }
-        return loss, dot(gradient, gradient), sums.denominators[0], losses, gradient
-
-
-def _dense(gradient, like):
-    # Embeddings deliver `IndexedSlices`, kernels on sequences unknown shapes.
-    return tf.ensure_shape(tf.convert_to_tensor(gradient), like.shape)
+        return self._sums.finish(*tf.nest.pack_sequence_as(self._template, totals))
 
 
 def _add_each(totals, values):

@@ -58,7 +58,7 @@ class Objective:
                 f"`model.compile(...)` first. Received: model={model.name!r}"
             )
         check_own_loss(model)
-        _check_structure(model, batch_spec)
+        check_structure(model, batch_spec)
         _compat.build(model, batch_spec)
         self.model = model
         optimizer = model.optimizer
@@ -157,8 +157,8 @@ def _plus(a, b):
     return sum(known[1:], known[0]) if known else None
 
 
-def _check_structure(model, batch_spec):
-    """Refuses a dataset that the model cannot be called with."""
+def check_structure(model, batch_spec, argument="dataset"):
+    """Refuses batches that the model cannot be called with."""
     x, y = batch_spec[0], batch_spec[1]
     if not getattr(model, "inputs", None):
         return  # A subclassed model: only its call knows.
@@ -172,7 +172,7 @@ def _check_structure(model, batch_spec):
         count = len(tf.nest.flatten(parts))
         if count not in allowed:
             raise ValueError(
-                f"`dataset` must have the {name} of the model: "
+                f"`{argument}` must have the {name} of the model: "
                 f"{' or '.join(map(str, sorted(allowed)))} arrays. "
                 f"Received: {count} arrays, {parts}"
             )

@@ -248,9 +248,14 @@ class FDRObservables(SavedState, keras.layers.Layer):
             )
         if not self.built:
             return {}
+        return self.by_variable.split(
+            names=self.weight_names(), **self._values(self.by_variable)
+        )
+
+    def weight_names(self):
+        """List of strings, the names of `record_by_variable`."""
         count = self.by_variable.weights_count
-        names = self._weight_names or [f"weight_{i}" for i in range(count)]
-        return self.by_variable.split(names=names, **self._values(self.by_variable))
+        return list(self._weight_names or (f"weight_{i}" for i in range(count)))
 
     @tf.function
     def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):
@@ -294,12 +299,11 @@ class FDRObservables(SavedState, keras.layers.Layer):
         return Record(names=names, **self._values(blocks))
 
     def _values(self, blocks):
-        steps = int(blocks.steps.numpy())
-        length = int(blocks.block_length.numpy())
+        values = blocks.read()
         return {
-            "sums": blocks.sums.numpy()[: -(-steps // length)],
-            "steps": steps,
-            "block_length": length,
+            "sums": values["sums"].numpy(),
+            "steps": int(values["steps"]),
+            "block_length": int(values["block_length"]),
             "learning_rate": float(self.learning_rate.numpy()),
         }
 

@@ -184,7 +184,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             momentum=self.momentum,
             dampening=self.dampening,
             # A Python number would be compiled in.
-            loss=tf.constant(full_batch.loss, "float64"),
+            loss=tf.convert_to_tensor(full_batch.loss, "float64"),
         )
 
     def _add_l2(self, theta, gradients, loss):
@@ -229,11 +229,14 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         """The constructor's arguments."""
         config = super().get_config()
         del config["weight_decay"], config["ema_overwrite_frequency"]
+        observables = keras.saving.serialize_keras_object(self.observables)
+        # The shapes of this model's weights; those of the next may differ.
+        observables.pop("build_config", None)
         config.update(
             momentum=self.momentum,
             dampening=self.dampening,
             l2=self.l2,
-            observables=keras.saving.serialize_keras_object(self.observables),
+            observables=observables,
         )
         return config
 
@@ -263,7 +266,8 @@ def measuring_optimizer(model, who):
         raise TypeError(
             f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
         )
-    optimizer = model.optimizer
+    # A `Sequential` has no such attribute before `compile`.
+    optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, FDRSGD):
         raise ValueError(

@@ -12,6 +12,7 @@ MODULES = [m.name for m in pkgutil.walk_packages(keras_fdr.__path__, "keras_fdr.
 NUMPY_ONLY = (
     "keras_fdr.record",
     "keras_fdr.rules.confidence",
+    "keras_fdr.rules.config",
     "keras_fdr.rules.drift",
     "keras_fdr.rules.path",
     "keras_fdr.rules.threshold",

@@ -59,6 +59,16 @@ def test_landscape(tmp_path):
     assert len(list(tmp_path.glob("landscape_digits_figure?.png"))) == 2
 
 
+def test_export_savedmodel(tmp_path):
+    """Its second process goes on where the first one stopped."""
+    example = ROOT / "examples" / "export_savedmodel.py"
+    printed = run(example, "--epochs", 6, cwd=tmp_path)
+    table = re.findall(r"^ +\d+ +([\d.]+) +([\d.]+) +([\d.]+)", printed, re.MULTILINE)
+    accuracy = [float(row[2]) for row in table]
+    assert len(accuracy) == 6 and min(accuracy) > 0.9
+    assert "Full batch: loss" in printed
+
+
 @needs_mnist
 def test_mnist_mlp(tmp_path):
     """Two epochs: the first ratios are of the order of 34 and 18."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_fdr.record import Record
+from keras_fdr.rules.config import Configured
 from keras_fdr.rules.path import QPath
 from keras_fdr.rules.verdict import Status, Verdict, obstacle
 
@@ -13,7 +14,7 @@ _DEFAULTS = {"sasa": (1 / 2, 0.02, 0.2), "sasa+": (1 / 8, None, 0.05)}
 _MIN_STEPS = 1000
 
 
-class ConfidenceRule:
+class ConfidenceRule(Configured):
     """Tests the mean of z = O_L − O_R with an error bar.
 
     - `"sasa"` calls the run stationary when the confidence interval of z̄ over the
@@ -51,6 +52,8 @@ class ConfidenceRule:
         [Lang et al., 2019](https://arxiv.org/abs/1909.09785) (SASA);
         [Zhang et al., 2020](https://arxiv.org/abs/2002.10597) (SASA+).
     """
+
+    arguments = ("kind",)
 
     def __init__(self, kind="sasa"):
         if kind not in _DEFAULTS:

@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from keras_fdr.record import Record
+from keras_fdr.rules.config import Configured
 from keras_fdr.rules.path import QPath
 from keras_fdr.rules.verdict import Verdict, obstacle
 
 
-class DriftRule:
+class DriftRule(Configured):
     """Calls a run stationary when it has shown that Q does not drift.
 
     The running sum of O_R − O_L is the path of Q (see `QPath`), so FDR1 asks whether
@@ -55,6 +56,8 @@ class DriftRule:
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    arguments = ("false_alarm", "margin")
 
     def __init__(self, false_alarm=0.05, margin=1.0):
         if not 0 < false_alarm < 0.5:

@@ -3,11 +3,12 @@
 import math
 
 from keras_fdr.record import Record
+from keras_fdr.rules.config import Configured
 from keras_fdr.rules.path import QPath
 from keras_fdr.rules.verdict import Status, Verdict, obstacle
 
 
-class ThresholdRule:
+class ThresholdRule(Configured):
     """The rule of the paper, section 3.3.
 
     The run is called stationary when
@@ -43,6 +44,8 @@ class ThresholdRule:
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.3.
     """
+
+    arguments = ("threshold",)
 
     def __init__(self, threshold=0.01):
         if not 0 < threshold < math.inf:

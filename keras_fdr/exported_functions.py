@@ -1,0 +1,152 @@
+"""What can be called on an exported trainer (see `export_trainer`).
+
+Each function of this module returns a dictionary from name to a Python function, to be
+traced once, and the signature of its arguments.
+"""
+
+import warnings
+
+import tensorflow as tf
+
+from keras_fdr.full_batch import FullBatch
+from keras_fdr.gradient_sums import GradientSums
+from keras_fdr.objective import Objective
+from keras_fdr.record import FULL_BATCH_ROW, ROW
+
+
+def training(model, signature):
+    """`train_step` and `reset_metrics`."""
+
+    def train_step(x, y, sample_weight=None):
+        weighted = () if sample_weight is None else (sample_weight,)
+        return model.train_step((x, y, *weighted))
+
+    def reset_metrics():
+        averages = model.get_metrics_result()
+        model.reset_metrics()
+        return averages
+
+    return {
+        "train_step": (train_step, signature),
+        "reset_metrics": (reset_metrics, []),
+    }
+
+
+def reading(optimizer):
+    """`observables`, `half_running_average` and `learning_rate`."""
+    layer = optimizer.observables
+
+    def observables():
+        values = {
+            "names": tf.constant(ROW),
+            **layer.blocks.read(),
+            "learning_rate": tf.convert_to_tensor(layer.learning_rate),
+            "restarts": tf.convert_to_tensor(layer.restarts),
+            "full_batch_names": tf.constant(FULL_BATCH_ROW),
+        }
+        for name, value in layer.passes.read().items():
+            values[f"full_batch_{name}"] = value
+        if layer.per_variable:
+            count = layer.by_variable.weights_count
+            sums = layer.by_variable.read()["sums"]
+            values["variable_sums"] = tf.reshape(sums, [tf.shape(sums)[0], count, -1])
+            values["variable_names"] = tf.constant(layer.weight_names())
+        return values
+
+    def half_running_average():
+        averages = zip(
+            (*ROW, *FULL_BATCH_ROW),
+            (
+                *tf.unstack(layer.blocks.half_running_average()),
+                *tf.unstack(layer.passes.half_running_average()),
+            ),
+            strict=True,
+        )
+        return dict(averages)
+
+    def learning_rate():
+        return tf.convert_to_tensor(optimizer.learning_rate)
+
+    return {
+        "observables": (observables, []),
+        "half_running_average": (half_running_average, []),
+        "learning_rate": (learning_rate, []),
+    }
+
+
+def steering(optimizer, settable):
+    """`reset_velocities` and, where the learning rate is `settable`, its setting."""
+
+    def set_learning_rate(learning_rate):
+        valid = tf.math.is_finite(learning_rate) & (learning_rate >= 0)
+        rule = "`learning_rate` must be finite and at least 0. Received:"
+        tf.debugging.Assert(valid, [rule, learning_rate])
+
+        def cut():
+            optimizer.learning_rate = learning_rate
+            optimizer.observables.reset()
+
+        # Nothing orders what a graph changes after an assertion.
+        tf.cond(valid, cut, lambda: None)
+        return tf.convert_to_tensor(optimizer.learning_rate)
+
+    def reset_velocities():
+        optimizer.reset_velocities()
+        # A signature must return something.
+        return {"steps": tf.convert_to_tensor(optimizer.observables.blocks.steps)}
+
+    functions: dict[str, tuple] = {"reset_velocities": (reset_velocities, [])}
+    if settable:
+        scalar = tf.TensorSpec([], optimizer.learning_rate.dtype, "learning_rate")
+        functions["set_learning_rate"] = (set_learning_rate, [scalar])
+    return functions
+
+
+def full_batch(model, optimizer, signature):
+    """`full_batch_add` and `full_batch_gradient`; nothing where f is no mean."""
+    try:
+        sums = GradientSums(Objective(model, signature))
+        of_batch = tf.function(lambda *batch: sums.of_batch(*batch)[0], autograph=False)
+        traced = of_batch.get_concrete_function(*signature)
+    except ValueError as error:
+        warnings.warn(
+            f"`full_batch_gradient` is left out of the export. {error}", stacklevel=3
+        )
+        return {}
+    totals = tf.nest.map_structure(
+        lambda value: tf.Variable(tf.zeros(value.shape, value.dtype), trainable=False),
+        traced.structured_outputs,
+    )
+    flat = tf.nest.flatten(totals)
+
+    def full_batch_add(x, y, sample_weight=None):
+        values, _ = sums.of_batch(x, y, sample_weight)
+        for total, value in zip(flat, tf.nest.flatten(values), strict=True):
+            total.assign_add(value)
+        return {"examples": tf.convert_to_tensor(totals[0].denominators[0])}
+
+    def full_batch_gradient():
+        values = tf.nest.map_structure(tf.convert_to_tensor, totals)
+        f, norm_squared, examples, _, gradient = sums.finish(*values)
+        valid = examples > 0
+        rule = "`full_batch_add` must come first: the pass has no examples."
+        tf.debugging.Assert(valid, [rule])
+
+        def measure():
+            result = FullBatch(f, norm_squared, examples, gradient=gradient)
+            row = optimizer.measure_full_batch(result)
+            for total in flat:
+                total.assign(tf.zeros_like(total))
+            return row
+
+        row = tf.cond(valid, measure, lambda: tf.zeros(len(FULL_BATCH_ROW), f.dtype))
+        return {
+            "examples": examples,
+            **dict(zip(FULL_BATCH_ROW, tf.unstack(row), strict=True)),
+            **{f"gradient_{i}": part for i, part in enumerate(gradient)},
+        }
+
+    return {
+        "full_batch_add": (full_batch_add, signature),
+        "full_batch_gradient": (full_batch_gradient, []),
+    }
