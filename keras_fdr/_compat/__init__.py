@@ -4,6 +4,7 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
+from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
@@ -17,7 +18,9 @@ __all__ = [
     "EffectiveGradientOptimizer",
     "activity_losses",
     "build",
+    "build_from_shapes",
     "built_weights",
+    "check_trainer",
     "compiled_loss",
     "global_seed",
     "learning_rate_schedule",
