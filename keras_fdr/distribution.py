@@ -63,11 +63,14 @@ def prepare_distributed(model):
             "The model must be compiled before it is prepared: call "
             f"`model.compile(...)` first. Received: model={model.name!r}"
         )
-    if model.distribute_strategy.num_replicas_in_sync == 1:
+    strategy = model.distribute_strategy
+    # Several workers take other paths of Keras even where there is only one.
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if strategy.num_replicas_in_sync == 1 and not several:
         return model
     _compat.check_trainer()
-    if has_several_workers(model.distribute_strategy):
-        _check_seeds(model.distribute_strategy)
+    if has_several_workers(strategy):
+        _check_seeds(strategy)
     _compat.build_from_shapes(model)
 
     def make_train_function(force=False):
@@ -85,6 +88,25 @@ def prepare_distributed(model):
     model.make_test_function = make_test_function
     model.train_function = model.test_function = None
     return model
+
+
+def check_execution(model):
+    """Refuses what stock Keras cannot do under several replicas.
+
+    Raises:
+        ValueError: If the model has `steps_per_execution` above 1 and is not prepared.
+    """
+    steps, replicas = (
+        model.steps_per_execution,
+        model.distribute_strategy.num_replicas_in_sync,
+    )
+    if steps > 1 and replicas > 1 and "make_train_function" not in vars(model):
+        raise ValueError(
+            "`steps_per_execution` above 1 fails in Keras under several replicas: call "
+            "`keras_fdr.prepare_distributed(model)` before `fit`, or use "
+            "`steps_per_execution=1`. Received: "
+            f"steps_per_execution={steps} on {replicas} replicas"
+        )
 
 
 def _function(model, step_name):

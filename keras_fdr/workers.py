@@ -115,5 +115,4 @@ def sum_over_replicas(strategy, number):
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
-    sums = tf.function(lambda: strategy.run(add_up), autograph=False)()
-    return int(strategy.experimental_local_results(sums)[0])
+    return int(strategy.experimental_local_results(strategy.run(add_up))[0])
