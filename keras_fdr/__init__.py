@@ -7,12 +7,14 @@ from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
 from keras_fdr.callback import FDRCallback
 from keras_fdr.cuts import Cut
+from keras_fdr.distribution import prepare_distributed
 from keras_fdr.export import export_trainer
 from keras_fdr.full_batch import FullBatch, FullBatchPass
 from keras_fdr.observables import FDRObservables
 from keras_fdr.optimizer import FDRSGD
 from keras_fdr.record import Record
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule, Verdict
+from keras_fdr.workers import on_chief
 
 __all__ = [
     "FDRSGD",
@@ -29,5 +31,7 @@ __all__ = [
     "__version__",
     "export_trainer",
     "landscape",
+    "on_chief",
     "plots",
+    "prepare_distributed",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.cuts import Cut
+from keras_fdr.distribution import check_execution
 from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
@@ -184,6 +185,7 @@ class FDRCallback(keras.callbacks.Callback):
             )
         if optimizer is not self.model.optimizer:
             _compat.open_loss_scaling(self.model.optimizer)
+        check_execution(self.model)
         announce_shares(self.model, optimizer)
         note = prepare_restart(self)
         if note:

@@ -5,6 +5,7 @@ one of these names, this is the only folder to change.
 """
 
 from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
+from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
@@ -19,7 +20,9 @@ __all__ = [
     "activity_losses",
     "backup_files",
     "build",
+    "build_from_shapes",
     "built_weights",
+    "check_trainer",
     "compiled_loss",
     "global_seed",
     "has_seeds",

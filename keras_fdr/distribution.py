@@ -1,0 +1,220 @@
+"""Stock `fit` and `evaluate` under several replicas and several workers."""
+
+import keras
+import tensorflow as tf
+
+from keras_fdr import _compat
+from keras_fdr.workers import has_several_workers, sum_over_replicas
+
+# What TensorFlow takes for the seed where none was set.
+_UNSET = 87654321
+
+
+def prepare_distributed(model):
+    """Makes `fit`, `evaluate` and the rest of a compiled model work on many devices.
+
+    Under a `tf.distribute` strategy stock Keras 3 fails in three ways, all of which
+    this call repairs, on this one model:
+
+    - `MultiWorkerMirroredStrategy` does not train at all;
+    - a first batch that does not divide by the replicas raises `AddN must have the same
+      size`, also in `evaluate` and of `validation_data`;
+    - `steps_per_execution` above 1 raises `must feed a value for placeholder`.
+
+    Losses and metrics in the logs, those of batches too, are those of the global
+    batches, bitwise the same on all workers: a callback that stops training because of
+    them stops all workers at once.
+
+    Call it on every worker, after `compile` and before `fit`. Calling it again, or
+    without a strategy, changes nothing.
+
+    Example:
+
+    >>> import keras, numpy as np, tensorflow as tf
+    >>> import keras_fdr
+    >>> strategy = tf.distribute.MirroredStrategy()
+    >>> with strategy.scope():
+    ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    ...     model.compile(optimizer=keras_fdr.FDRSGD(0.05, l2=0.01), loss="mse")
+    >>> model = keras_fdr.prepare_distributed(model)
+    >>> x, y = np.ones((9, 3), "float32"), np.ones((9, 1), "float32")
+    >>> callbacks = [keras_fdr.FDRCallback()]
+    >>> history = model.fit(x, y, batch_size=9, verbose=0, callbacks=callbacks)
+
+    Args:
+        model: A compiled `keras.Model`, created in the scope of its strategy.
+
+    Returns:
+        The same model.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If it is not compiled; if not all workers have the same random seed;
+            when `fit` begins, if the model has a `train_step` or `test_step` of its own
+            together with `steps_per_execution` above 1.
+        RuntimeError: If this version of Keras is not as this function knows it.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
+        )
+    if not model.compiled:
+        raise ValueError(
+            "The model must be compiled before it is prepared: call "
+            f"`model.compile(...)` first. Received: model={model.name!r}"
+        )
+    strategy = model.distribute_strategy
+    # Several workers take other paths of Keras even where there is only one.
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if strategy.num_replicas_in_sync == 1 and not several:
+        return model
+    _compat.check_trainer()
+    if has_several_workers(strategy):
+        _check_seeds(strategy)
+    _compat.build_from_shapes(model)
+
+    def make_train_function(force=False):
+        if force or model.train_function is None:
+            model.train_function = _function(model, "train_step")
+        return model.train_function
+
+    def make_test_function(force=False):
+        if force or model.test_function is None:
+            model.test_function = _function(model, "test_step")
+        return model.test_function
+
+    # Public, and meant to be overridden.
+    model.make_train_function = make_train_function
+    model.make_test_function = make_test_function
+    model.train_function = model.test_function = None
+    return model
+
+
+def check_execution(model):
+    """Refuses what stock Keras cannot do under several replicas.
+
+    Raises:
+        ValueError: If the model has `steps_per_execution` above 1 and is not prepared.
+    """
+    steps, replicas = (
+        model.steps_per_execution,
+        model.distribute_strategy.num_replicas_in_sync,
+    )
+    if steps > 1 and replicas > 1 and "make_train_function" not in vars(model):
+        raise ValueError(
+            "`steps_per_execution` above 1 fails in Keras under several replicas: call "
+            "`keras_fdr.prepare_distributed(model)` before `fit`, or use "
+            "`steps_per_execution=1`. Received: "
+            f"steps_per_execution={steps} on {replicas} replicas"
+        )
+
+
+def _function(model, step_name):
+    """What `fit` calls with an iterator, for the logs of the next steps."""
+    strategy = model.distribute_strategy
+    steps = model.steps_per_execution
+    own = getattr(type(model), step_name) is not getattr(keras.Model, step_name)
+    if own and steps > 1:
+        raise ValueError(
+            f"`steps_per_execution` above 1 needs Keras' own `{step_name}` under "
+            "several replicas: it returns the metrics. Use `steps_per_execution=1`. "
+            "Received: "
+            f"steps_per_execution={steps}, {type(model).__name__}.{step_name}"
+        )
+
+    def on_replica(data):
+        data = keras.tree.map_structure(_without_optional, data)
+        return getattr(model, step_name)(data)
+
+    def one_step(data):
+        outputs = strategy.run(on_replica, args=(data,))
+        logs = _metrics(model)
+        if isinstance(outputs, dict) and set(outputs) == set(logs):
+            return logs
+        return keras.tree.map_structure(
+            lambda value: strategy.reduce("MEAN", value, axis=None), outputs
+        )
+
+    def next_step(iterator):
+        return one_step(iterator.get_next())
+
+    def next_steps(iterator):
+        # Stock Keras returns the logs from inside `tf.cond` and `tf.while_loop`, where
+        # the replicas cannot meet. State carries them out of here.
+        def step(count, more):
+            del more
+            batch = iterator.get_next_as_optional()
+            more = batch.has_value()
+            tf.cond(more, lambda: run(batch.get_value()), lambda: None)
+            return count + tf.cast(more, tf.int32), more
+
+        def run(data):
+            strategy.run(on_replica, args=(data,))
+
+        count, _ = tf.while_loop(
+            lambda count, more: tf.logical_and(more, count < steps),
+            step,
+            [tf.constant(0), tf.constant(True)],
+        )
+        return count, _metrics(model)
+
+    def compiled(function):
+        if model.run_eagerly:
+            return function
+        return tf.function(function, autograph=False, reduce_retracing=True)
+
+    on_batch, on_next, on_several = map(compiled, (one_step, next_step, next_steps))
+
+    def function(iterator):
+        if not isinstance(iterator, tf.distribute.DistributedIterator):
+            # `train_on_batch`: each replica gets the whole batch.
+            return on_batch(next(iterator))
+        if steps == 1:
+            return on_next(iterator)
+        count, logs = on_several(iterator)
+        if not int(count):
+            raise StopIteration
+        return logs
+
+    return function
+
+
+def _metrics(model):
+    """The metrics of all replicas together, with one message for each data type."""
+    variables = model.metrics_variables
+    if any(variable.aggregation != "sum" for variable in variables):
+        return model.get_metrics_result()
+    strategy = model.distribute_strategy
+    sums = [None] * len(variables)
+    for dtype in {variable.dtype for variable in variables}:
+        chosen = [i for i, v in enumerate(variables) if v.dtype == dtype]
+
+        def add_up(chosen=chosen):
+            own = [tf.identity(variables[i].value) for i in chosen]
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+        for i, value in zip(chosen, strategy.run(add_up), strict=True):
+            sums[i] = strategy.experimental_local_results(value)[0]
+    with keras.StatelessScope(state_mapping=zip(variables, sums, strict=True)):
+        return model.get_metrics_result()
+
+
+def _check_seeds(strategy):
+    """Refuses workers that would each shuffle the data in an order of its own."""
+    seed, _ = tf.compat.v1.get_seed(0)
+    mean = sum_over_replicas(strategy, seed) / strategy.num_replicas_in_sync
+    if seed == _UNSET or mean != seed:
+        raise ValueError(
+            "All workers must have the same random seed: each shuffles the whole data "
+            "and takes its share, so that with different seeds some examples come "
+            "twice and others never. Call `keras.utils.set_random_seed(seed)` with the "
+            "same number on all workers, before the model is made. Received: "
+            f"{'no seed' if seed == _UNSET else f'seed {seed}'} on this worker"
+            + ("" if mean == seed else ", another on others")
+        )
+
+
+def _without_optional(value):
+    # Keras' data adapters deliver `None` as an empty `tf.experimental.Optional`.
+    return None if isinstance(value, tf.experimental.Optional) else value

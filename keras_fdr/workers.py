@@ -1,0 +1,118 @@
+"""What several workers must agree on, and what only one of them should do."""
+
+import keras
+import tensorflow as tf
+
+
+def on_chief(model, callback):
+    """Has a callback act on the chief only, the first of several workers.
+
+    Workers that write checkpoints or logs to the same place spoil each other's files.
+    All workers hold the same weights and see the same logs, so one of them is enough.
+
+    `keras.callbacks.BackupAndRestore` saves on the chief and restores on all workers,
+    from the same file: with a folder each, a worker killed while it saves would come
+    back an epoch behind the others. Its `backup_dir` must therefore be on a file system
+    that all workers see.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_fdr import FDRSGD, FDRCallback, on_chief
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer=FDRSGD(learning_rate=0.05, l2=0.01), loss="mse")
+    >>> backup = keras.callbacks.BackupAndRestore("backup", double_checkpoint=True)
+    >>> callbacks = [FDRCallback(), on_chief(model, backup)]
+
+    Args:
+        model: The `keras.Model` that will train.
+        callback: A `keras.callbacks.Callback` that launches nothing that needs the
+            other workers: it may save the model and write logs, not evaluate.
+
+    Returns:
+        A callback to pass to `fit` in its place: itself where there is one worker.
+
+    Raises:
+        TypeError: If `callback` is no `keras.callbacks.Callback`.
+        ValueError: When training begins, if not all workers restored the same state.
+    """
+    if not isinstance(callback, keras.callbacks.Callback):
+        raise TypeError(
+            "`callback` must be a `keras.callbacks.Callback`. "
+            f"Received: {type(callback).__name__}"
+        )
+    strategy = model.distribute_strategy
+    if not has_several_workers(strategy):
+        return callback
+    resolver = strategy.cluster_resolver
+    first = "chief" if "chief" in resolver.cluster_spec().as_dict() else "worker"
+    is_chief = (resolver.task_type, resolver.task_id) == (first, 0)
+    if isinstance(callback, keras.callbacks.BackupAndRestore):
+        return _Backup(callback, is_chief)
+    return callback if is_chief else keras.callbacks.Callback()
+
+
+class _Backup(keras.callbacks.Callback):
+    """Restores on all workers, the chief first, and saves on the chief."""
+
+    def __init__(self, callback, is_chief):
+        super().__init__()
+        self._callback = callback
+        self._is_chief = is_chief
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._callback.set_model(model)
+
+    def set_params(self, params):
+        super().set_params(params)
+        self._callback.set_params(params)
+
+    def on_train_begin(self, logs=None):
+        strategy = self.model.distribute_strategy
+        # A backup that was cut off is replaced by the one before: by the chief, while
+        # nobody reads.
+        if self._is_chief:
+            self._callback.on_train_begin(logs)
+        sum_over_replicas(strategy, 0)
+        if not self._is_chief:
+            self._callback.on_train_begin(logs)
+        own = int(self.model.optimizer.iterations.numpy())
+        mean = sum_over_replicas(strategy, own) / strategy.num_replicas_in_sync
+        if mean != own:
+            raise ValueError(
+                "All workers must restore the same backup: `backup_dir` must be on a "
+                "file system that all of them see. Received: "
+                f"backup_dir={self._callback.backup_dir!r} and {own} steps on this "
+                f"worker, {mean:.6g} on average"
+            )
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._is_chief:
+            self._callback.on_train_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._is_chief:
+            self._callback.on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        if self._is_chief:
+            self._callback.on_train_end(logs)
+
+
+def has_several_workers(strategy):
+    """Whether replicas run in other processes too."""
+    resolver = strategy.cluster_resolver
+    workers = resolver.cluster_spec().as_dict() if resolver else {}
+    return sum(len(workers.get(job, ())) for job in ("chief", "worker")) > 1
+
+
+def sum_over_replicas(strategy, number):
+    """The sum of each worker's integer over all replicas; waits for all workers."""
+
+    def add_up():
+        own = tf.constant(number, tf.int64)
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    return int(strategy.experimental_local_results(strategy.run(add_up))[0])
