@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 _SETTINGS = "settings"
 
@@ -79,7 +80,10 @@ class SavedState(_Saveable):
                 self._rule() + f"Received: a file with variables of the shapes {saved} "
                 f"instead of {shapes}, hence of another model"
             )
-        super().load_own_variables(values)
+        # `fit` builds inside the trace of the first step, where an assignment would
+        # become part of every step, or of none.
+        with tf.init_scope():
+            super().load_own_variables(values)
 
     def own_variables(self):
         """List of `keras.Variable`: those that Keras saves under this object."""

@@ -124,6 +124,25 @@ def test_tf_checkpoint(trained, built):
     assert_same_state(state(model), expected)
 
 
+@pytest.mark.parametrize("load", ["weights", "checkpoint"])
+@pytest.mark.parametrize("name", ["momentum", "accumulation"])
+def test_fit_builds_after_loading(name, load, digits, tmp_path):
+    """As Keras' guide has it: compile, load, fit, which builds while it traces."""
+    model = compiled(name)
+    fit(model, digits, epochs=1)
+    save_all(model, tmp_path)
+    ends = []
+    for built in (True, False):
+        model = untouched(name, built)
+        if load == "weights":
+            model.load_weights(tmp_path / "by_hand.weights.h5")
+        else:
+            restore(tmp_path, model)
+        fit(model, digits, epochs=2, initial_epoch=1)
+        ends.append(state(model))
+    assert_same_state(*ends)
+
+
 @pytest.mark.parametrize("kind", ["keras", "weights.h5"])
 def test_model_checkpoint(trained, kind):
     """Up to the averaged weights, which Keras sets after the last epoch's end."""

@@ -1,7 +1,6 @@
 """Configurations and copies, held against those of Keras' own SGD."""
 
 import copy
-import importlib.util
 import json
 
 import keras
@@ -21,12 +20,6 @@ from keras_fdr import (
 
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = X[:, :1] - X[:, 1:2]
-
-# Keras copies what is not built yet by saving and loading it.
-needs_saving = pytest.mark.skipif(
-    importlib.util.find_spec("keras_fdr.saving") is None,
-    reason="needs state that is saved and loaded before it is built",
-)
 
 stock_loses_its_state = pytest.mark.filterwarnings(
     "ignore:Skipping variable loading for optimizer 'sgd"
@@ -178,7 +171,7 @@ def copied_model(make, built):
     return found, other
 
 
-@pytest.mark.parametrize("built", [pytest.param(False, marks=needs_saving), True])
+@pytest.mark.parametrize("built", [False, True])
 @stock_loses_its_state
 def test_copy_of_a_model(built):
     expected, _ = copied_model(stock, built)
@@ -188,7 +181,7 @@ def test_copy_of_a_model(built):
     assert other.optimizer.observables.record().steps == (12 if built else 4)
 
 
-@pytest.mark.parametrize("built", [False, pytest.param(True, marks=needs_saving)])
+@pytest.mark.parametrize("built", [False, True])
 @stock_loses_its_state
 def test_copy_of_an_optimizer(built):
     """A copy is not built, as with Keras."""
