@@ -26,8 +26,8 @@ class DriftingAR1:
     """Q(t) = m(t) + x(t): a decaying mean m(t) = A exp(−t/τ) and AR(1) noise x.
 
     σ(x) = 1 and A = 10. O_R is A/τ times 1 + 0.1 · exponential noise, so that the ratio
-    starts near 2, and O_L = O_R − [Q(t+1) − Q(t)]. The loss is 1 + 0.1 Q(t), with its noise,
-    as in a quadratic of 200 equal dimensions, where it is in proportion to Q.
+    starts near 2, and O_L = O_R − [Q(t+1) − Q(t)]. The loss is 1 + 0.1 Q(t), as in a
+    quadratic of 200 equal dimensions, where the two are in proportion.
     """
 
     phi: float
