@@ -24,10 +24,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from recorder import CAPACITY, shortened
 from verdicts import RULES, find_rules, wilson
 
 import keras_fdr
-from keras_fdr import FDRSGD, FDRObservables, FullBatchPass, Record
+from keras_fdr import FDRSGD, FDRObservables, FullBatchPass
 from keras_fdr.loop import CompiledLoop, shuffled_batches
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -35,13 +36,12 @@ from data import load
 
 # dataset, hidden layers, |B|, η, μ, λ, epochs, runs.
 SETTINGS = {
-    "digits": ("digits", [32], 32, 0.1, 0.0, 0.02, 500, 24),
-    "digits, momentum 0.9": ("digits", [32], 32, 0.01, 0.9, 0.02, 500, 24),
+    "digits": ("digits", [32], 32, 0.1, 0.0, 0.02, 300, 24),
+    "digits, momentum 0.9": ("digits", [32], 32, 0.01, 0.9, 0.02, 300, 24),
     "mnist": ("mnist", [200, 200], 100, 0.1, 0.0, 0.01, 60, 8),
 }
 # The full-batch loss is measured on so many of the runs.
 MEASURED = 8
-CAPACITY = 1024
 
 
 def build(setting, data_dir):
@@ -95,15 +95,6 @@ def train(setting, data_dir, seed):
                 losses[run, epoch] = full_batch().loss
         rows.append(optimizer.observables.record().sums)
     return np.array(rows), losses
-
-
-def shortened(rows, capacity=CAPACITY):
-    """The record of these rows in a layer of that capacity."""
-    steps, length = len(rows), 1
-    while capacity * length < steps:
-        length *= 2
-    sums = np.add.reduceat(rows, np.arange(0, steps, length))
-    return Record(sums, steps, length)
 
 
 def first_cuts(rows, epochs, rules):

@@ -37,6 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from processes import PROCESSES
+from recorder import CAPACITY, BlockRecorder
 from verdicts_report import draw, table
 
 import keras_fdr
@@ -48,7 +49,7 @@ RULES = {
     "drift": ("DriftRule", {"false_alarm": 0.05}),
 }
 SETTINGS = {
-    "capacity": 1024,
+    "capacity": CAPACITY,
     "loss_tolerance": 0.05,
     "duration_in_t_star": 20,
     "least_duration": 10_000,
@@ -59,31 +60,6 @@ SETTINGS = {
     "stationary_runs": 1000,
     "stationary_relaxations": 40,
 }
-
-
-class BlockRecorder:
-    """What `BlockSums` keeps, for many runs at once."""
-
-    def __init__(self, runs, capacity=SETTINGS["capacity"]):
-        self.sums = np.zeros((runs, capacity, 5))
-        self.steps, self.block_length = 0, 1
-
-    def add(self, rows):
-        """Adds one step of every run; `rows` has shape `(runs, 5)`."""
-        capacity = self.sums.shape[1]
-        if self.steps == capacity * self.block_length:
-            half = capacity // 2
-            self.sums[:, :half] = self.sums[:, ::2] + self.sums[:, 1::2]
-            self.sums[:, half:] = 0
-            self.block_length *= 2
-        self.sums[:, self.steps // self.block_length] += rows
-        self.steps += 1
-
-    def record(self, run):
-        """The `Record` of one run."""
-        blocks = -(-self.steps // self.block_length)
-        sums = self.sums[run, :blocks].copy()
-        return keras_fdr.Record(sums, self.steps, self.block_length)
 
 
 def find_rules(names):
@@ -115,10 +91,15 @@ def duration(t_star):
     return max(SETTINGS["duration_in_t_star"] * t_star, SETTINGS["least_duration"])
 
 
+def look_every(t_star):
+    """Steps from one look to the next."""
+    every = int(round(t_star / SETTINGS["looks_per_t_star"], -2))
+    return max(SETTINGS["least_steps_between_looks"], every)
+
+
 def first_cuts(process, rules, runs, seed, t_star):
     """Step of each run's first "stationary" by each rule, NaN where there is none."""
-    every = round(t_star / SETTINGS["looks_per_t_star"], -2)
-    every = max(SETTINGS["least_steps_between_looks"], int(every))
+    every = look_every(t_star)
     chain = process.start(runs, np.random.default_rng(seed))
     recorder = BlockRecorder(runs)
     cuts = {name: np.full(runs, np.nan) for name in rules}

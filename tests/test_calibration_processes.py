@@ -13,7 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from processes import PROCESSES, DoubleWell, DriftingAR1, Quadratic
-from verdicts import BlockRecorder, find_rules, first_cuts, truth, wilson
+from recorder import BlockRecorder, shortened
+from verdicts import find_rules, first_cuts, truth, wilson
 
 QUADRATICS = [p for p in PROCESSES if isinstance(p, Quadratic)]
 CHAINS = [p for p in PROCESSES if not isinstance(p, DriftingAR1)]
@@ -101,6 +102,9 @@ def test_blocks_keep_every_row():
     assert (record.steps, record.block_length) == (83, 16)
     expected = [rows[i : i + 16, 1].sum(axis=0) for i in range(0, 83, 16)]
     np.testing.assert_allclose(record.sums, expected, atol=1e-12)
+    same = shortened(rows[:, 1], capacity=8)
+    assert (same.steps, same.block_length) == (83, 16)
+    np.testing.assert_allclose(same.sums, expected, atol=1e-12)
 
 
 def test_the_first_stationary_look_is_the_cut():
