@@ -26,8 +26,8 @@ class DriftingAR1:
     """Q(t) = m(t) + x(t): a decaying mean m(t) = A exp(−t/τ) and AR(1) noise x.
 
     σ(x) = 1 and A = 10. O_R is A/τ times 1 + 0.1 · exponential noise, so that the ratio
-    starts near 2, and O_L = O_R − [Q(t+1) − Q(t)]. The loss is 1 + 0.1 m(t), as in a
-    quadratic of 200 equal dimensions, where it is in proportion to Q.
+    starts near 2, and O_L = O_R − [Q(t+1) − Q(t)]. The loss is 1 + 0.1 Q(t), as in a
+    quadratic of 200 equal dimensions, where the two are in proportion.
     """
 
     phi: float
@@ -52,7 +52,7 @@ class DriftingAR1:
         return self.amplitude * np.exp(-t / self.tau)
 
     def mean_loss(self, steps):
-        """Loss at steps 1 … `steps`; it has no noise."""
+        """Mean loss at steps 1 … `steps`."""
         return 1 + 0.1 * self.mean(np.arange(steps))
 
     def start(self, runs, rng, stationary=False):
@@ -71,7 +71,7 @@ class _AR1Chain:
 
     def step(self):
         process, runs = self.process, len(self.x)
-        before, loss = self.q(), 1 + 0.1 * self.scale * process.mean(self.t)
+        before = self.q()
         kick = math.sqrt(1 - process.phi**2) * self.rng.normal(size=runs)
         self.x = process.phi * self.x + kick
         self.t += 1
@@ -79,7 +79,7 @@ class _AR1Chain:
         noise = 1 + 0.1 * self.rng.exponential(size=runs)
         rows[:, 1] = process.amplitude / process.tau * noise
         rows[:, 0] = rows[:, 1] - (self.q() - before)
-        rows[:, 3], rows[:, 4] = 2 * rows[:, 1], loss
+        rows[:, 3], rows[:, 4] = 2 * rows[:, 1], 1 + 0.1 * before
         return rows
 
 

@@ -7,14 +7,16 @@ Runs of the processes in `processes.py` are recorded as `FDRObservables` does (1
 blocks), and each rule looks at the record every `look_every` steps until it first says
 "stationary": the cut. The truth t* is the first step from which the ensemble-mean loss
 stays within 5% of its stationary value; that mean is computed, not sampled, so no noise
-is in it. Runs last 20 t*. Seeds are 1000 and up; rules are not tuned on them.
+is in it. Runs last 20 t*, and 10,000 steps at least. Seeds are 1000 and up; rules are
+not tuned on them.
 
 Reported for each process and rule: the share of runs cut before t* (false alarms, any
 look counts; Wilson's 95% interval); delay cut − t* in the process's slowest relaxation
 times (quartiles over the runs that were cut); the mean loss at the step of the cut over
-its stationary value (median); the share never cut; and, in runs that start stationary,
-looked at once after 2 t* + 20 relaxation times, how often a verdict other than
-"undecided" is given, and how often |ratio − 1| < 1.96 `ratio_error` then.
+its stationary value (median); the share never cut; and, in 1,000 runs that start
+stationary, looked at once after 2 t* + 40 relaxation times, how often the error of the
+ratio is stated, and how often |ratio − 1| < 1.96 `ratio_error` then; and the same of
+verdicts other than "undecided".
 
 Writes JSON, a picture beside it, and prints a table.
 """
@@ -35,6 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from processes import PROCESSES
+from recorder import CAPACITY, BlockRecorder
 from verdicts_report import draw, table
 
 import keras_fdr
@@ -46,39 +49,17 @@ RULES = {
     "drift": ("DriftRule", {"false_alarm": 0.05}),
 }
 SETTINGS = {
-    "capacity": 1024,
+    "capacity": CAPACITY,
     "loss_tolerance": 0.05,
     "duration_in_t_star": 20,
+    "least_duration": 10_000,
     "looks_per_t_star": 5,
     "least_steps_between_looks": 100,
     "seed": 1000,
     "stationary_seed": 1500,
+    "stationary_runs": 1000,
+    "stationary_relaxations": 40,
 }
-
-
-class BlockRecorder:
-    """What `BlockSums` keeps, for many runs at once."""
-
-    def __init__(self, runs, capacity=SETTINGS["capacity"]):
-        self.sums = np.zeros((runs, capacity, 5))
-        self.steps, self.block_length = 0, 1
-
-    def add(self, rows):
-        """Adds one step of every run; `rows` has shape `(runs, 5)`."""
-        capacity = self.sums.shape[1]
-        if self.steps == capacity * self.block_length:
-            half = capacity // 2
-            self.sums[:, :half] = self.sums[:, ::2] + self.sums[:, 1::2]
-            self.sums[:, half:] = 0
-            self.block_length *= 2
-        self.sums[:, self.steps // self.block_length] += rows
-        self.steps += 1
-
-    def record(self, run):
-        """The `Record` of one run."""
-        blocks = -(-self.steps // self.block_length)
-        sums = self.sums[run, :blocks].copy()
-        return keras_fdr.Record(sums, self.steps, self.block_length)
 
 
 def find_rules(names):
@@ -94,7 +75,7 @@ def find_rules(names):
 
 
 def truth(process):
-    """t*, and the ensemble-mean loss over its stationary value up to 20 t*."""
+    """t*, and the ensemble-mean loss over its stationary value at every step."""
 
     def excess(steps):
         return process.mean_loss(steps) / process.stationary_loss
@@ -102,17 +83,27 @@ def truth(process):
     first = excess(math.ceil(40 * process.relaxation_time))
     outside = np.abs(first - 1) > SETTINGS["loss_tolerance"]
     t_star = int(np.flatnonzero(outside)[-1]) + 2
-    return t_star, excess(SETTINGS["duration_in_t_star"] * t_star)
+    return t_star, excess(duration(t_star))
+
+
+def duration(t_star):
+    """How long runs last."""
+    return max(SETTINGS["duration_in_t_star"] * t_star, SETTINGS["least_duration"])
+
+
+def look_every(t_star):
+    """Steps from one look to the next."""
+    every = int(round(t_star / SETTINGS["looks_per_t_star"], -2))
+    return max(SETTINGS["least_steps_between_looks"], every)
 
 
 def first_cuts(process, rules, runs, seed, t_star):
     """Step of each run's first "stationary" by each rule, NaN where there is none."""
-    every = round(t_star / SETTINGS["looks_per_t_star"], -2)
-    every = max(SETTINGS["least_steps_between_looks"], int(every))
+    every = look_every(t_star)
     chain = process.start(runs, np.random.default_rng(seed))
     recorder = BlockRecorder(runs)
     cuts = {name: np.full(runs, np.nan) for name in rules}
-    while recorder.steps < SETTINGS["duration_in_t_star"] * t_star:
+    while recorder.steps < duration(t_star):
         recorder.add(chain.step())
         if recorder.steps % every:
             continue
@@ -126,7 +117,12 @@ def first_cuts(process, rules, runs, seed, t_star):
 
 
 def coverage(process, rules, runs, seed, steps):
-    """For each rule (verdicts given, ratios within 1.96 errors), as shares."""
+    """In stationary runs, how far each rule decides, and whether its error holds.
+
+    Returns:
+        For each rule the shares of runs with a stated error and, of those, of ratios
+        within 1.96 errors of 1; and the same of decided verdicts.
+    """
     chain = process.start(runs, np.random.default_rng(seed), stationary=True)
     recorder = BlockRecorder(runs)
     for _ in range(steps):
@@ -134,13 +130,22 @@ def coverage(process, rules, runs, seed, steps):
     result = {}
     for name, rule in rules.items():
         verdicts = [rule(recorder.record(run)) for run in range(runs)]
-        given = [
-            v
-            for v in verdicts
-            if v.status != "undecided" and math.isfinite(v.ratio_error)
+        stated = [v for v in verdicts if math.isfinite(v.ratio_error)]
+        decided = [v for v in stated if v.status != "undecided"]
+        inside = [
+            round(
+                float(np.mean([abs(v.ratio - 1) < 1.96 * v.ratio_error for v in vs])), 4
+            )
+            if vs
+            else None
+            for vs in (stated, decided)
         ]
-        inside = [abs(v.ratio - 1) < 1.96 * v.ratio_error for v in given]
-        result[name] = len(given) / runs, float(np.mean(inside)) if given else None
+        result[name] = {
+            "errors_stated": len(stated) / runs,
+            "coverage": inside[0],
+            "decided": len(decided) / runs,
+            "coverage_of_decided": inside[1],
+        }
     return result
 
 
@@ -161,9 +166,9 @@ def measure(index, rule_names, runs):
     relaxation = process.relaxation_time
     seed = SETTINGS["seed"] + index
     every, cuts = first_cuts(process, rules, runs, seed, t_star)
-    steps = 2 * t_star + math.ceil(20 * relaxation)
+    steps = 2 * t_star + math.ceil(SETTINGS["stationary_relaxations"] * relaxation)
     seed = SETTINGS["stationary_seed"] + index
-    covered = coverage(process, rules, runs, seed, steps)
+    covered = coverage(process, rules, SETTINGS["stationary_runs"], seed, steps)
 
     def quartiles(values):
         if len(values) == 0:
@@ -186,8 +191,7 @@ def measure(index, rule_names, runs):
                 "delay_quartiles": quartiles((at - t_star) / relaxation),
                 "loss_at_cut_quartiles": quartiles(loss[at.astype(int) - 1]),
                 "never_cut": 1 - len(at) / runs,
-                "verdicts_given": covered[name][0],
-                "coverage": covered[name][1],
+                **covered[name],
             }
         )
     seconds = time.perf_counter() - start

@@ -16,7 +16,7 @@ def table(rows):
             f"|{row['process']}|{row['t_star']:,}|{row['rule']}"
             f"|{row['false_alarms']:.3f} [{low:.3f}, {high:.3f}]"
             f"|{q2:.1f} ({q1:.1f}, {q3:.1f})|{loss:.3f}|{row['never_cut']:.3f}"
-            f"|{covered:.3f} of {row['verdicts_given']:.2f}|"
+            f"|{covered:.3f} of {row['errors_stated']:.2f}|"
         )
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from keras_fdr.distribution import check_execution
 from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
-from keras_fdr.rules import ThresholdRule, Verdict, obstacle
+from keras_fdr.rules import ThresholdRule, Verdict, judge_variables, obstacle
 from keras_fdr.serialisation import callback_arguments, callback_config
 from keras_fdr.shares import announce_shares
 from keras_fdr.surroundings import prepare_restart
@@ -59,7 +59,9 @@ class FDRCallback(keras.callbacks.Callback):
         decay: Float in (0, 1), Y; `None` only measures and never cuts.
             Defaults to `0.1`.
         rule: `DriftRule`, `ConfidenceRule` or any function `Record -> Verdict`
-            instead of the paper's rule with `threshold`. Defaults to `None`.
+            instead of the paper's rule with `threshold`. With
+            `FDRObservables(per_variable=True)` it is also called on the `Record` of
+            every weight tensor, which has no loss. Defaults to `None`.
         on_stationary: A function `(model, verdict)` that is called instead of cutting
             when the run is stationary, for instance to set `model.stop_training`; the
             record restarts at t = 0 afterwards. Defaults to `None`.
@@ -79,7 +81,9 @@ class FDRCallback(keras.callbacks.Callback):
 
     Attributes:
         record: The `Record` of the newest epoch's end, before any cut.
-        verdict: The `Verdict` on it.
+        verdict: The `Verdict` on it. With `FDRObservables(per_variable=True)` it has
+            those on every weight tensor as `by_variable`, and its reason, hence the
+            printed line of a cut, names the ones that drift.
 
     Raises:
         ValueError: If an argument is outside its range; when training begins, if
@@ -229,7 +233,11 @@ class FDRCallback(keras.callbacks.Callback):
         observables = optimizer.observables
         stopped_by_others = self.model.stop_training
         self.record = record = observables.record()
-        self.verdict = verdict = self.rule(record)
+        verdict = self.rule(record)
+        if observables.per_variable:
+            by_variable = observables.record_by_variable()
+            verdict = judge_variables(self.rule, verdict, by_variable)
+        self.verdict = verdict
         self._warn_of_breaks(observables, record)
         learning_rate = _number(optimizer.learning_rate)
         if logs is not None:

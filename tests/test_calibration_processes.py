@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_fdr import DriftRule
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from processes import PROCESSES, DoubleWell, DriftingAR1, Quadratic
-from verdicts import BlockRecorder, find_rules, first_cuts, truth, wilson
+from recorder import BlockRecorder, shortened
+from verdict_ways import WAYS, statistics
+from verdicts import find_rules, first_cuts, truth, wilson
 
 QUADRATICS = [p for p in PROCESSES if isinstance(p, Quadratic)]
 CHAINS = [p for p in PROCESSES if not isinstance(p, DriftingAR1)]
@@ -101,6 +105,9 @@ def test_blocks_keep_every_row():
     assert (record.steps, record.block_length) == (83, 16)
     expected = [rows[i : i + 16, 1].sum(axis=0) for i in range(0, 83, 16)]
     np.testing.assert_allclose(record.sums, expected, atol=1e-12)
+    same = shortened(rows[:, 1], capacity=8)
+    assert (same.steps, same.block_length) == (83, 16)
+    np.testing.assert_allclose(same.sums, expected, atol=1e-12)
 
 
 def test_the_first_stationary_look_is_the_cut():
@@ -109,6 +116,22 @@ def test_the_first_stationary_look_is_the_cut():
     every, cuts = first_cuts(process, rules, 2, seed=0, t_star=601)
     assert every == 100
     assert np.all(cuts["threshold"] % every == 0)
+
+
+def test_the_way_taken_is_the_rule():
+    """`DriftRule` is one of the ways that the benchmark compares."""
+    tests, passed = WAYS["ratio 0.1, loss (t/8, t/2] 0.2"], []
+    for process in (DriftingAR1(0.9, 20), DoubleWell()):
+        chain = process.start(4, np.random.default_rng(5))
+        recorder = BlockRecorder(4)
+        for step in range(1, 1601):
+            recorder.add(chain.step())
+            if step % 200 == 0:
+                for record in map(recorder.record, range(4)):
+                    found = statistics(record)
+                    passed.append(all(test(found) for test in tests))
+                    assert passed[-1] == DriftRule()(record).stationary
+    assert any(passed) and not all(passed)
 
 
 def test_wilson():

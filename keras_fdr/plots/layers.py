@@ -13,9 +13,9 @@ def layers(source, path=None, title=None):
 
     A row is a weight tensor, the colour of a cell the half-running ratio O_L/O_R at
     that t, on a log scale from 0.1 to 10 (beyond it the colours of the ends). White
-    is 1, as in a stationary state: a row that stays red has a layer that still moves,
-    one that is blue a layer driven outward. Grey is a ratio that is negative, as when
-    the record is young, or undefined.
+    is 1, as in a stationary state: a row that stays red has a layer that is still
+    pulled inward, one that is blue a layer driven outward, down to a negative ratio.
+    Grey is undefined, where a tensor does not move.
 
     Example:
 
@@ -49,7 +49,7 @@ def layers(source, path=None, title=None):
     """
     records = _as_records(source)
     steps = _common_steps(records)
-    ratios = np.stack([_positive_ratio(record) for record in records.values()])
+    ratios = np.stack([_ratio(record) for record in records.values()])
     figure = new_figure(figsize=(6.4, 1.4 + 0.22 * len(records)))
     # Not before `new_figure`, which says what to install.
     from matplotlib import colormaps
@@ -58,7 +58,7 @@ def layers(source, path=None, title=None):
     mesh = axis.pcolormesh(
         _edges(steps),
         np.arange(len(records) + 1) - 0.5,
-        np.clip(np.log10(ratios), -1, 1),
+        np.log10(np.clip(ratios, 0.1, 10)),
         cmap=colormaps["RdBu_r"].with_extremes(bad="0.6"),
         vmin=-1,
         vmax=1,
@@ -106,10 +106,10 @@ def _common_steps(records):
     return ends[0]
 
 
-def _positive_ratio(record):
-    """O_L/O_R at the end of each block; NaN where its logarithm is not a number."""
+def _ratio(record):
+    """O_L/O_R at the end of each block; NaN where it is undefined."""
     left, right = (record.series(name)[1] for name in ("dissipation", "fluctuation"))
-    defined = np.isfinite(left) & np.isfinite(right) & (left > 0) & (right > 0)
+    defined = np.isfinite(left) & np.isfinite(right) & (right > 0)
     return np.divide(left, right, out=np.full_like(left, np.nan), where=defined)
 
 

@@ -1,8 +1,16 @@
 """Rules that turn a `Record` into a `Verdict`."""
 
+from keras_fdr.rules.by_variable import judge_variables
 from keras_fdr.rules.confidence import ConfidenceRule
 from keras_fdr.rules.drift import DriftRule
 from keras_fdr.rules.threshold import ThresholdRule
 from keras_fdr.rules.verdict import Verdict, obstacle
 
-__all__ = ["ConfidenceRule", "DriftRule", "ThresholdRule", "Verdict", "obstacle"]
+__all__ = [
+    "ConfidenceRule",
+    "DriftRule",
+    "ThresholdRule",
+    "Verdict",
+    "judge_variables",
+    "obstacle",
+]

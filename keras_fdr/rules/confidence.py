@@ -9,19 +9,23 @@ from keras_fdr.rules.config import Configured
 from keras_fdr.rules.path import QPath
 from keras_fdr.rules.verdict import Status, Verdict, obstacle
 
-# (share of the newest steps, tolerance δ, significance) of each kind's paper.
-_DEFAULTS = {"sasa": (1 / 2, 0.02, 0.2), "sasa+": (1 / 8, None, 0.05)}
-_MIN_STEPS = 1000
+# (share of the newest steps, least steps, tolerance δ, significance), of the papers.
+# SASA+ wants more than 1,000 steps in the newest eighth.
+_DEFAULTS = {"sasa": (1 / 2, 1000, 0.02, 0.2), "sasa+": (1 / 8, 8001, 0.0, 0.05)}
 
 
 class ConfidenceRule(Configured):
     """Tests the mean of z = O_L − O_R with an error bar.
 
     - `"sasa"` calls the run stationary when the confidence interval of z̄ over the
-      newest half of the steps lies within ±δ Ō_R, and z̄ has the same sign in both
-      quarters.
+      newest half of the steps lies within ±δ Ō_R.
     - `"sasa+"` does so when the interval over the newest eighth contains 0. That is a
       failure to find a drift: noise alone makes it fire.
+
+    Both also ask that z̄ has the same sign in both halves of the window. The published
+    code asks for more until its first cut, against a z̄ that crosses 0 on the way: the
+    interval, moved to each half's mean, must pass by itself (`composite`). A rule sees
+    one record and no earlier cut, so this is for the caller to say.
 
     Error bars are from overlapping batch means of √N steps. In a stationary state
     successive z nearly cancel (their sum is a difference of Q, see `DriftRule`), so
@@ -38,12 +42,14 @@ class ConfidenceRule(Configured):
 
     Args:
         kind: `"sasa"` or `"sasa+"`. Defaults to `"sasa"`.
+        composite: Boolean, whether each half of the window must pass by itself.
+            Defaults to `False`.
 
     Call arguments:
         record: A `Record`.
 
     Returns:
-        A `Verdict`; undecided before 1,000 steps.
+        A `Verdict`; undecided before 1,000 (SASA) or 8,001 (SASA+) steps.
 
     Raises:
         ValueError: If `kind` is neither.
@@ -53,46 +59,52 @@ class ConfidenceRule(Configured):
         [Zhang et al., 2020](https://arxiv.org/abs/2002.10597) (SASA+).
     """
 
-    arguments = ("kind",)
+    arguments = ("kind", "composite")
 
-    def __init__(self, kind="sasa"):
+    def __init__(self, kind="sasa", composite=False):
         if kind not in _DEFAULTS:
             raise ValueError(
                 f'`kind` must be "sasa" or "sasa+". Received: kind={kind!r}'
             )
         self.kind = kind
-        self._share, self._tolerance, self._significance = _DEFAULTS[kind]
+        self.composite = composite
+        self._share, self._least, self._tolerance, self._significance = _DEFAULTS[kind]
 
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
         why_not = obstacle(record)
         if why_not:
             return Verdict("undecided", record.ratio, record.steps, why_not)
-        if record.steps < _MIN_STEPS:
+        if record.steps < self._least:
             reason = (
-                f"The rule needs {_MIN_STEPS:,} steps: {_MIN_STEPS - record.steps:,} "
-                "are missing."
+                f"The rule needs {self._least:,} steps: "
+                f"{self._least - record.steps:,} are missing."
             )
             return Verdict("undecided", record.ratio, record.steps, reason)
         path = QPath.of(record)
-        quality = path.ratio_error(), path.effective_sample_size()
+        quality = path.ratio_error(), path.effective_sample_size
         z, fluctuation = self._window(record)
-        low, high = _interval(z, record.block_length, self._significance)
-        between = f"z̄ is between {low:.3g} and {high:.3g}"
+        halves = [half.mean() for half in np.array_split(z, 2)]
+        width = _half_width(z, record.block_length, self._significance)
+        means = halves if self.composite else [z.mean()]
+        low, high = min(means) - width, max(means) + width
+        bound = self._tolerance * fluctuation
         if self.kind == "sasa+":
-            fires = low < 0 < high
-            reason = f"{between}; the rule waits until this contains 0."
-            if fires:
-                reason = f"{between}, which contains 0."
+            passes = all(abs(mean) < width for mean in means)
+            wanted = "containing 0"
         else:
-            bound = self._tolerance * fluctuation
-            halves = [half.mean() for half in np.array_split(z, 2)]
-            fires = -bound < low and high < bound and halves[0] * halves[1] > 0
+            passes = -bound < low and high < bound
             wanted = f"within ±{bound:.3g} ({self._tolerance:.0%} of the fluctuation)"
-            reason = f"{between}; the rule waits until this is {wanted}"
-            reason += " and both halves of the window have the same sign."
-            if fires:
-                reason = f"{between}, {wanted}."
+        fires = passes and halves[0] * halves[1] > 0
+        interval = "z̄ of each half" if self.composite else "z̄"
+        reason = f"{interval} is between {low:.3g} and {high:.3g}"
+        if fires:
+            reason += f", {wanted}, with one sign in both halves of the window."
+        else:
+            reason += (
+                f"; the rule waits until this is {wanted}, and both halves of the "
+                "window have the same sign."
+            )
         status: Status = "stationary" if fires else "drifting"
         return Verdict(status, record.ratio, record.steps, reason, *quality)
 
@@ -107,8 +119,8 @@ class ConfidenceRule(Configured):
         return left - right, right.mean()
 
 
-def _interval(z, block_length, significance):
-    """Student's interval of the mean, by overlapping batch means."""
+def _half_width(z, block_length, significance):
+    """Half of Student's interval of the mean, by overlapping batch means."""
     from scipy.stats import t
 
     n = len(z)
@@ -117,5 +129,4 @@ def _interval(z, block_length, significance):
     spread = np.sum((means - z.mean()) ** 2)
     variance = size * spread / ((n - size) * (n - size + 1))
     freedom = max(1.0, 1.5 * (n / size - 1))  # Meketon and Schmeiser, 1984
-    width = t.ppf(1 - significance / 2, freedom) * math.sqrt(variance)
-    return z.mean() - width, z.mean() + width
+    return t.ppf(1 - significance / 2, freedom) * math.sqrt(variance)

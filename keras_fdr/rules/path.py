@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,15 +43,10 @@ class QPath:
         steps = record.steps - record.window_start
         return cls(values, steps, float(right.sum() / steps))
 
-    def effective_sample_size(self, values=None):
-        """How many independent values a stretch of Q is worth; at least 1."""
-        from arviz_stats.base import array_stats
-
-        values = self.values if values is None else values
-        if len(values) < FEW or np.ptp(values) == 0:
-            return 1.0
-        size = array_stats.ess(values, chain_axis=None, draw_axis=-1, method="mean")
-        return float(np.clip(size, 1.0, len(values)))
+    @cached_property
+    def effective_sample_size(self):
+        """How many independent values the path is worth; at least 1."""
+        return effective_sample_size(self.values)
 
     def ratio_error(self):
         """The standard error of the ratio in a stationary state, its noise floor.
@@ -65,10 +61,20 @@ class QPath:
         """
         from scipy.stats import t
 
-        size = self.effective_sample_size()
+        size = self.effective_sample_size
         if size < FEW:
             return math.nan
         # The mean follows the path: its variance is missing in the spread.
         variance = self.values.var() / (1 - 1 / size)
         error = math.sqrt(2 * variance) / (self.steps * self.mean_fluctuation)
         return float(error * t.ppf(0.975, size - 1) / 1.96)
+
+
+def effective_sample_size(values):
+    """How many independent values a series is worth, for its mean; at least 1."""
+    from arviz_stats.base import array_stats
+
+    if len(values) < FEW or np.ptp(values) == 0:
+        return 1.0
+    size = array_stats.ess(values, chain_axis=None, draw_axis=-1, method="mean")
+    return float(np.clip(size, 1.0, len(values)))

@@ -61,7 +61,7 @@ class ThresholdRule(Configured):
             return Verdict("undecided", record.ratio, record.steps, why_not)
         ratio, x = record.ratio, self.threshold
         path = QPath.of(record)
-        error, size = path.ratio_error(), path.effective_sample_size()
+        error, size = path.ratio_error(), path.effective_sample_size
         reason = (
             f"Dissipation over fluctuation is {ratio:.4f} over steps "
             f"{record.window_start + 1:,} to {record.steps:,}"

@@ -1,7 +1,8 @@
 """What a rule says of a record, and when none can."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["stationary", "drifting", "undecided"]
@@ -22,6 +23,9 @@ class Verdict:
             unknown. Defaults to NaN.
         effective_sample_size: Float, how many independent values the window is worth.
             NaN where unknown. Defaults to NaN.
+        by_variable: Dictionary from a weight tensor's name to the `Verdict` on it by
+            itself, where `FDRObservables(per_variable=True)` records them.
+            Defaults to none.
     """
 
     status: Status
@@ -30,11 +34,20 @@ class Verdict:
     reason: str
     ratio_error: float = math.nan
     effective_sample_size: float = math.nan
+    # A dictionary has no hash.
+    by_variable: Mapping[str, "Verdict"] = field(default_factory=dict, hash=False)
 
     @property
     def stationary(self) -> bool:
         """Whether the status is `"stationary"`."""
         return self.status == "stationary"
+
+    @property
+    def drifting_variables(self) -> tuple[str, ...]:
+        """Names of the weight tensors that drift, the farthest from 1 first."""
+        each = self.by_variable
+        drifting = [name for name in each if each[name].status == "drifting"]
+        return tuple(sorted(drifting, key=lambda name: -abs(each[name].ratio - 1)))
 
 
 def obstacle(record):
