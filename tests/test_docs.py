@@ -11,6 +11,7 @@ import keras_fdr
 MODULES = [m.name for m in pkgutil.walk_packages(keras_fdr.__path__, "keras_fdr.")]
 NUMPY_ONLY = (
     "keras_fdr.record",
+    "keras_fdr.rules.by_variable",
     "keras_fdr.rules.confidence",
     "keras_fdr.rules.config",
     "keras_fdr.rules.drift",

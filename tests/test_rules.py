@@ -205,10 +205,10 @@ def test_threshold_says_when_it_is_under_the_noise():
 
 def test_more_steps_decide_where_few_did_not():
     rng = np.random.default_rng(3)
-    q = ar1(0.98, 16_000, rng)
-    few = DriftRule()(from_path(q[:801], scale=1.0))
+    q = ar1(0.95, 16_000, rng)
+    few = DriftRule()(from_path(q[:1601], scale=16.0))
     assert few.status == "undecided" and "noise alone" in few.reason
-    assert DriftRule()(from_path(q, scale=1.0)).status == "stationary"
+    assert DriftRule()(from_path(q, scale=16.0)).status == "stationary"
 
 
 def test_missing_steps_are_of_the_right_order():
