@@ -98,7 +98,7 @@ def train(strategy, folder=None, callbacks=()):
             folder / "backup", double_checkpoint=True
         )
         saved = keras.callbacks.ModelCheckpoint(
-            folder / "best.keras", monitor="val_loss", save_best_only=True
+            folder / "best.keras", monitor="val_loss", save_best_only=True, verbose=1
         )
         callbacks[2:2] = [on_chief(model, saved), on_chief(model, backup)]
     history = model.fit(
