@@ -43,7 +43,7 @@ def worker(folder, epochs):
             ]
         )
         model.compile(
-            optimizer=FDRSGD(learning_rate=0.1, momentum=0.9, l2=0.01),
+            optimizer=FDRSGD(learning_rate=0.2, momentum=0.9, l2=0.01),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
             steps_per_execution=5,
@@ -58,7 +58,7 @@ def worker(folder, epochs):
             seen.append({**row, "weights": hashlib.sha256(weights).hexdigest()})
 
     backup = keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True)
-    fdr = FDRCallback(full_batch=train)
+    fdr = FDRCallback(threshold=0.05, decay=0.5, full_batch=train)
     model.fit(
         *train,
         batch_size=64,
@@ -83,7 +83,7 @@ def start(count, folder, epochs):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": addresses}, "task": task}
         environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         environment["CUDA_VISIBLE_DEVICES"] = "-1"  # Workers cannot share a GPU.
         processes.append(subprocess.Popen(command, env=environment))
     try:
@@ -98,7 +98,7 @@ def main():
     """Starts the workers, or is one, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--folder", type=Path, help="where the workers meet")
     args = parser.parse_args()
     if "TF_CONFIG" in os.environ:

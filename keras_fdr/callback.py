@@ -1,6 +1,5 @@
 """The adaptive learning-rate schedule of the paper, as a Keras callback."""
 
-import math
 import warnings
 from typing import Any
 
@@ -8,18 +7,21 @@ import keras
 import numpy as np
 
 from keras_fdr import _compat
+from keras_fdr.callback_arguments import (
+    DEFAULT_DECAY,
+    DEFAULT_THRESHOLD,
+    arguments_of,
+    check_arguments,
+    config_of,
+)
 from keras_fdr.cuts import Cut
 from keras_fdr.distribution import check_execution
 from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, judge_variables, obstacle
-from keras_fdr.serialisation import callback_arguments, callback_config
 from keras_fdr.shares import announce_shares
 from keras_fdr.surroundings import prepare_restart
-
-_DEFAULT_THRESHOLD = 0.01
-_DEFAULT_DECAY = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -98,8 +100,8 @@ class FDRCallback(keras.callbacks.Callback):
 
     def __init__(
         self,
-        threshold=_DEFAULT_THRESHOLD,
-        decay=_DEFAULT_DECAY,
+        threshold=DEFAULT_THRESHOLD,
+        decay=DEFAULT_DECAY,
         rule=None,
         on_stationary=None,
         full_batch=None,
@@ -110,52 +112,16 @@ class FDRCallback(keras.callbacks.Callback):
         verbose=0,
     ):
         super().__init__()
-        if decay is not None and not 0 < decay < 1:
-            raise ValueError(
-                "`decay` must be in (0, 1), or None to measure without cutting. "
-                f"Received: decay={decay}"
-            )
-        if not 0 <= min_learning_rate < math.inf:
-            raise ValueError(
-                "`min_learning_rate` must be at least 0. "
-                f"Received: min_learning_rate={min_learning_rate}"
-            )
-        if stop_at_minimum and not (decay and min_learning_rate):
-            raise ValueError(
-                "`stop_at_minimum` needs a `decay` and a `min_learning_rate` above 0, "
-                "else the minimum is never reached. Received: "
-                f"decay={decay}, min_learning_rate={min_learning_rate}"
-            )
-        if rule is not None and threshold != _DEFAULT_THRESHOLD:
-            raise ValueError(
-                "`threshold` belongs to the default rule: pass it to `rule` instead. "
-                f"Received: threshold={threshold}, rule={rule}"
-            )
-        if rule is not None and not callable(rule):
-            raise TypeError(
-                f"`rule` must be a function `Record -> Verdict`. Received: rule={rule}"
-            )
-        if on_stationary is not None and not callable(on_stationary):
-            raise TypeError(
-                "`on_stationary` must be a function `(model, verdict)`. "
-                f"Received: on_stationary={on_stationary}"
-            )
-        if on_stationary and (decay, min_learning_rate) != (_DEFAULT_DECAY, 0):
-            raise ValueError(
-                "`on_stationary` is called instead of a cut: leave out `decay` and "
-                "`min_learning_rate`. Received: "
-                f"decay={decay}, min_learning_rate={min_learning_rate}"
-            )
-        if full_batch_every < 1 or full_batch_every != int(full_batch_every):
-            raise ValueError(
-                "`full_batch_every` must be an integer, at least 1. "
-                f"Received: full_batch_every={full_batch_every}"
-            )
-        if full_batch is None and full_batch_every != 1:
-            raise ValueError(
-                "`full_batch_every` needs a dataset: pass `full_batch` as well. "
-                f"Received: full_batch_every={full_batch_every}"
-            )
+        check_arguments(
+            threshold,
+            decay,
+            rule,
+            on_stationary,
+            full_batch,
+            full_batch_every,
+            min_learning_rate,
+            stop_at_minimum,
+        )
         self.rule = rule or ThresholdRule(threshold)
         self.on_stationary = on_stationary
         self.decay: Any = None if on_stationary else decay
@@ -261,12 +227,12 @@ class FDRCallback(keras.callbacks.Callback):
 
     def get_config(self):
         """The constructor's arguments; refused where one is a function or a dataset."""
-        return callback_config(self, full_batch=self._passes is not None)
+        return config_of(self, full_batch=self._passes is not None)
 
     @classmethod
     def from_config(cls, config):
         """The callback that `get_config` describes. Its state is in the optimizer."""
-        return cls(**callback_arguments(config))
+        return cls(**arguments_of(config))
 
     def _optimizer(self):
         return measuring_optimizer(self.model, "FDRCallback")

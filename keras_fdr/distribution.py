@@ -180,22 +180,20 @@ def _function(model, step_name):
 
 
 def _metrics(model):
-    """The metrics of all replicas together, with one message for each data type."""
+    """The metrics of all replicas together."""
     variables = model.metrics_variables
     if any(variable.aggregation != "sum" for variable in variables):
         return model.get_metrics_result()
     strategy = model.distribute_strategy
-    sums = [None] * len(variables)
-    for dtype in {variable.dtype for variable in variables}:
-        chosen = [i for i, v in enumerate(variables) if v.dtype == dtype]
 
-        def add_up(chosen=chosen):
-            own = [tf.identity(variables[i].value) for i in chosen]
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+    # Keras would send a message for each variable.
+    def add_up():
+        # On the replica's own device.
+        return _compat.add_over_replicas([tf.identity(v.value) for v in variables])
 
-        for i, value in zip(chosen, strategy.run(add_up), strict=True):
-            sums[i] = strategy.experimental_local_results(value)[0]
+    sums = [
+        strategy.experimental_local_results(total)[0] for total in strategy.run(add_up)
+    ]
     with keras.StatelessScope(state_mapping=zip(variables, sums, strict=True)):
         return model.get_metrics_result()
 

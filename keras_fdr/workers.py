@@ -1,5 +1,7 @@
 """What several workers must agree on, and what only one of them should do."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -109,10 +111,15 @@ def has_several_workers(strategy):
 
 def sum_over_replicas(strategy, number):
     """The sum of each worker's integer over all replicas; waits for all workers."""
+    sums = _adder(strategy)(tf.constant(number, tf.int64))
+    return int(strategy.experimental_local_results(sums)[0])
 
-    def add_up():
-        own = tf.constant(number, tf.int64)
+
+@functools.cache
+def _adder(strategy):
+    def add_up(own):
         context = tf.distribute.get_replica_context()
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        # On the replica's own device.
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
 
-    return int(strategy.experimental_local_results(strategy.run(add_up))[0])
+    return tf.function(lambda own: strategy.run(add_up, args=(own,)), autograph=False)

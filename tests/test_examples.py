@@ -69,6 +69,14 @@ def test_export_savedmodel(tmp_path):
     assert "Full batch: loss" in printed
 
 
+def test_multi_worker(tmp_path):
+    """One command, real workers, one table whose rows agree bit for bit."""
+    printed = run(ROOT / "examples" / "multi_worker.py", "--epochs", 2, cwd=tmp_path)
+    _, *rows = printed.splitlines()[-3:]
+    assert [row.split()[0] for row in rows] == ["1", "2"]
+    assert all(row.endswith("same bits") for row in rows)
+
+
 @needs_mnist
 def test_mnist_mlp(tmp_path):
     """Two epochs: the first ratios are of the order of 34 and 18."""

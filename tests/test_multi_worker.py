@@ -60,9 +60,11 @@ def test_two_workers(tmp_path, one_process):
     # The chief alone writes, and what it wrote are the weights of the best epoch.
     files = {p.name for p in tmp_path.iterdir() if not p.name.startswith("worker_")}
     assert files == {"best.keras"}
+    wrote = [(tmp_path / f"worker_{i}.log").read_text() for i in range(2)]
+    assert ["saving model to" in log for log in wrote] == [True, False]
     x, y = worker_cases.digits()
     saved = keras.models.load_model(tmp_path / "best.keras")
-    loss, _ = saved.evaluate(x[:41], y[:41], verbose=0)
+    loss, *_ = saved.evaluate(x[:41], y[:41], verbose=0)
     assert loss == pytest.approx(min(train["history/val_loss"]), rel=1e-5)
 
 

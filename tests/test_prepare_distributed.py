@@ -30,7 +30,7 @@ def make_model(strategy, make=keras.Sequential, optimizer=None, **compiled):
         y = keras.layers.Dense(1)(keras.layers.Dense(3, activation="tanh")(x))
         model = keras.Model(x, y) if make is keras.Sequential else make(x, y)
         model.compile(
-            optimizer or FDRSGD(0.05, momentum=0.9, l2=0.01),
+            optimizer or FDRSGD(0.01, momentum=0.9, l2=0.01),
             loss="mse",
             metrics=["mae"],
             **compiled,

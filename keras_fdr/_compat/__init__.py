@@ -14,10 +14,12 @@ from keras_fdr._compat.optimizers import (
     learning_rate_schedule,
     open_loss_scaling,
 )
+from keras_fdr._compat.replicas import add_over_replicas
 
 __all__ = [
     "EffectiveGradientOptimizer",
     "activity_losses",
+    "add_over_replicas",
     "backup_files",
     "build",
     "build_from_shapes",

@@ -96,9 +96,24 @@ def reduce_over_replicas(gradients, step):
         # A batch that is masked as a whole leaves the regularisers.
         weight = tf.where(total > 0, replicas * share / total, 1.0)
         gradients = _weigh(gradients, weight)
-    known = [g for g in gradients if g is not None]
-    known = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, known))
+    known = iter(add_over_replicas([g for g in gradients if g is not None]))
     return [None if g is None else next(known) for g in gradients], loss
+
+
+def add_over_replicas(tensors):
+    """In replica context: the sum of each tensor over all replicas, as a list."""
+    context = tf.distribute.get_replica_context()
+    sums = [None] * len(tensors)
+    # Workers send a list as one message, which must have one type. All must send in the
+    # same order: a set would have another in each process.
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        chosen = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        total = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [tensors[i] for i in chosen]
+        )
+        for i, value in zip(chosen, total, strict=True):
+            sums[i] = value
+    return sums
 
 
 def _weigh(gradients, weight):
