@@ -189,9 +189,21 @@ def test_backup_that_not_all_see(two_devices, data, tmp_path, monkeypatch):
     monkeypatch.setattr(type(two_devices), "cluster_resolver", resolver)
     monkeypatch.setattr(workers, "sum_over_replicas", lambda strategy, own: own + 5)
     model = keras_fdr.prepare_distributed(make_model(two_devices))
-    backup = on_chief(model, keras.callbacks.BackupAndRestore(tmp_path / "backup"))
+    backup = keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
+    callbacks = [FDRCallback(), on_chief(model, backup)]
     with pytest.raises(ValueError, match="0 steps on this worker, 2.5 on average"):
-        model.fit(*data, verbose=0, callbacks=[FDRCallback(), backup])
+        model.fit(*data, shuffle=False, verbose=0, callbacks=callbacks)
     assert type(on_chief(model, keras.callbacks.CSVLogger("log.csv"))) is (
         keras.callbacks.Callback
     )
+
+
+def test_backup_on_chief_before_the_callback(two_devices, data, tmp_path):
+    """`FDRCallback` sees what `on_chief` holds: this order would save without a cut."""
+    model = keras_fdr.prepare_distributed(make_model(two_devices))
+    backup = workers._Backup(
+        keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True),
+        is_chief=True,
+    )
+    with pytest.raises(ValueError, match="must be listed before"):
+        model.fit(*data, verbose=0, callbacks=[backup, FDRCallback()])
