@@ -8,6 +8,7 @@ from keras.callbacks import BackupAndRestore, CSVLogger, ModelCheckpoint
 
 from keras_fdr import _compat
 from keras_fdr.backup import mend
+from keras_fdr.workers import unwrapped
 
 _SAVERS = (BackupAndRestore, ModelCheckpoint)
 _LOGGERS = (CSVLogger, keras.callbacks.TensorBoard, keras.callbacks.RemoteMonitor)
@@ -31,18 +32,23 @@ def prepare_restart(callback):
     callbacks, arguments = _compat.surroundings(callback, callback.model)
     if not callbacks:
         return None
-    place = callbacks.index(callback)
-    _check_order(callbacks[:place], callback)
-    notes = list(_notes_on_savers(callbacks))
+    listed = [unwrapped(c) for c in callbacks]
+    _check_order(listed[: listed.index(callback)], callback)
     for backup in callbacks:
+        # What acts on the chief only mends its backup there.
         if isinstance(backup, BackupAndRestore):
             mend(backup, callback.params.get("epochs"))
-            notes.extend(_notes_on_backup(backup, callbacks))
+    notes = list(_notes_on_savers(listed))
+    for backup in listed:
+        if isinstance(backup, BackupAndRestore):
+            notes.extend(_notes_on_backup(backup, listed))
             notes.extend(_notes_on_data(arguments, callback.model))
     if not notes:
         return None
-    listed = "; ".join(f"({i}) {note}" for i, note in enumerate(notes, start=1))
-    return f"Killed and restarted, this run will not go on exactly as before: {listed}."
+    all_notes = "; ".join(f"({i}) {note}" for i, note in enumerate(notes, start=1))
+    return (
+        f"Killed and restarted, this run will not go on exactly as before: {all_notes}."
+    )
 
 
 def _check_order(earlier, callback):

@@ -5,6 +5,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from keras_fdr.backup import mend
+
 
 def on_chief(model, callback):
     """Has a callback act on the chief only, the first of several workers.
@@ -59,47 +61,52 @@ class _Backup(keras.callbacks.Callback):
 
     def __init__(self, callback, is_chief):
         super().__init__()
-        self._callback = callback
+        self.backup = callback
         self._is_chief = is_chief
 
     def set_model(self, model):
         super().set_model(model)
-        self._callback.set_model(model)
+        self.backup.set_model(model)
 
     def set_params(self, params):
         super().set_params(params)
-        self._callback.set_params(params)
+        self.backup.set_params(params)
 
     def on_train_begin(self, logs=None):
         strategy = self.model.distribute_strategy
-        # A backup that was cut off is replaced by the one before: by the chief, while
-        # nobody reads.
+        # A backup that a kill left broken is mended while nobody else reads it.
         if self._is_chief:
-            self._callback.on_train_begin(logs)
+            mend(self.backup, self.params.get("epochs"))
+            self.backup.on_train_begin(logs)
         sum_over_replicas(strategy, 0)
         if not self._is_chief:
-            self._callback.on_train_begin(logs)
+            self.backup.on_train_begin(logs)
         own = int(self.model.optimizer.iterations.numpy())
         mean = sum_over_replicas(strategy, own) / strategy.num_replicas_in_sync
         if mean != own:
             raise ValueError(
                 "All workers must restore the same backup: `backup_dir` must be on a "
                 "file system that all of them see. Received: "
-                f"backup_dir={self._callback.backup_dir!r} and {own} steps on this "
+                f"backup_dir={self.backup.backup_dir!r} and {own} steps on this "
                 f"worker, {mean:.6g} on average"
             )
 
     def on_train_batch_end(self, batch, logs=None):
         if self._is_chief:
-            self._callback.on_train_batch_end(batch, logs)
+            self.backup.on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._is_chief:
-            self._callback.on_epoch_end(epoch, logs)
+            self.backup.on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs=None):
         if self._is_chief:
-            self._callback.on_train_end(logs)
+            self.backup.on_train_end(logs)
+
+
+def unwrapped(callback):
+    """The callback that was given to `on_chief`, or the one given."""
+    return callback.backup if isinstance(callback, _Backup) else callback
 
 
 def has_several_workers(strategy):

@@ -177,7 +177,7 @@ def test_each_loss_is_a_metric(name, strategy):
 def test_compiles_once_and_follows_the_weights(strategy):
     case = CASE["classification"]
     strategy = strategy()
-    model = compiled(case, strategy)
+    model = compiled(case, strategy, keras.optimizers.SGD)
     data = case.data(97)
     full_pass = FullBatchPass(model, batches(data))
     losses, counts = [], []
