@@ -16,6 +16,7 @@ from checkpoint_cases import (
     state,
     without,
 )
+from replica_runs import mirrored
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables
 
@@ -388,7 +389,7 @@ def test_mixed_precision_is_loaded_under_its_policy(trained):
 
 
 def two_devices():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return mirrored(2)
 
 
 DEVICES = {"one": tf.distribute.get_strategy, "two": two_devices}
