@@ -4,9 +4,10 @@
 
 The network of appendix B.1 (784-200-200-10) on random images, batches of 100,
 50 steps an execution, `MultiWorkerMirroredStrategy` with 1 and with 2 processes on
-loopback, each with one thread for an operation. In every process `fit` runs one epoch of 200 batches with
-`keras.optimizers.SGD` and one with `FDRSGD` and `FDRCallback`, in turn, ROUNDS times,
-after one of each to compile; then ROUNDS full-batch passes over 20,000 examples.
+loopback, each with one thread for an operation. In every process `fit` runs one epoch
+of 200 batches with `keras.optimizers.SGD` and one with `FDRSGD` and `FDRCallback`, in
+turn, ROUNDS times, after one of each to compile; then ROUNDS full-batch passes over
+20,000 examples.
 
 Reported for each number of processes: medians and quartiles of the time of a step, the
 ratio of the two optimizers round by round, and the time of a pass. What the collectives
