@@ -68,6 +68,7 @@ def test_three_workers(tmp_path, one_process):
     assert loss == pytest.approx(min(train["history/val_loss"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_worker(tmp_path, one_process):
     """One of two is killed in mid-epoch: the other fails soon, and a restart of both
     goes on as if nothing had happened."""
