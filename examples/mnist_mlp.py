@@ -1,33 +1,22 @@
-"""The paper's MLP on MNIST: appendix B.1, and figure 4(a).
+"""The paper's MLP on MNIST: figures 1(a), 2(a), 3(a) and 4(a), by appendix B.1.
 
-    python examples/mnist_mlp.py --schedule preset
-    python examples/mnist_mlp.py --schedule adaptive
+    python examples/mnist_mlp.py --figure 1
+    python examples/mnist_mlp.py --figure 3
 
 784-200-200-10, ReLU, Xavier initialisation, pixels of mean 0 and variance 1,
-batches of 100 reshuffled each epoch, SGD without momentum, λ = 0.01 on all weights,
-η = 0.1 at first. `preset` divides η by 10 each 100 epochs; `adaptive` is the rule of
-section 3.3 with X = 0.01 and Y = 0.1. Each run writes its history as JSON; figure
-4(a) is drawn from those that are there.
+batches of 100 reshuffled each epoch, SGD without momentum, λ = 0.01 on all weights.
+Each command takes minutes at its default `--scale`, the fraction of the paper's
+epochs, and writes a JSON file and a picture; `--scale 1 --seeds 4` is the paper.
+Figures 2 and 3 come from one run, which goes on from the end of figure 1.
 """
 
-import argparse
-import json
-import time
-from pathlib import Path
-
 import keras
-import tensorflow as tf
-from data import load
+from figures import LEARNING_RATE, Protocol, main
 
-import keras_fdr
-from keras_fdr import FDRSGD, FDRCallback, plots
-
-BATCH_SIZE = 100
-LEARNING_RATE = 0.1
-L2 = 0.01
+from keras_fdr import FDRSGD
 
 
-def build_model():
+def build_model(momentum):
     """The network of appendix B.1, compiled."""
     dense = keras.layers.Dense
     model = keras.Sequential(
@@ -40,7 +29,7 @@ def build_model():
         ]
     )
     model.compile(
-        optimizer=FDRSGD(learning_rate=LEARNING_RATE, l2=L2),
+        optimizer=FDRSGD(LEARNING_RATE, momentum=momentum, l2=0.01),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=100,
@@ -48,71 +37,18 @@ def build_model():
     return model
 
 
-def preset(epoch, learning_rate):
-    """Divides the learning rate by 10 each 100 epochs."""
-    del learning_rate
-    return LEARNING_RATE / 10 ** (epoch // 100)
-
-
-def main():
-    """Runs one schedule, writes its JSON and draws figure 4(a)."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--schedule", choices=("preset", "adaptive"), required=True)
-    parser.add_argument("--epochs", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data-dir", help="folder of tensorflow-datasets")
-    parser.add_argument("--output", type=Path, default=Path("."))
-    args = parser.parse_args()
-
-    keras.utils.set_random_seed(args.seed)
-    (x, y), test = load("mnist", args.data_dir)
-    everything = tf.data.Dataset.from_tensor_slices((x, y)).batch(10_000).cache()
-    if args.schedule == "adaptive":
-        callbacks = [
-            FDRCallback(threshold=0.01, decay=0.1, full_batch=everything, verbose=1)
-        ]
-    else:
-        callbacks = [
-            FDRCallback(decay=None, full_batch=everything),
-            keras.callbacks.LearningRateScheduler(preset),
-        ]
-    model = build_model()
-    start = time.time()
-    history = model.fit(
-        x,
-        y,
-        batch_size=BATCH_SIZE,
-        epochs=args.epochs,
-        validation_data=test,
-        validation_batch_size=10_000,
-        callbacks=callbacks,
-        verbose=2,
-    ).history
-
-    args.output.mkdir(parents=True, exist_ok=True)
-    result = {
-        "schedule": args.schedule,
-        "seed": args.seed,
-        "version": keras_fdr.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "seconds": round(time.time() - start),
-        "history": {
-            name: [float(f"{value:.6g}") for value in values]
-            for name, values in history.items()
-        },
-    }
-    path = args.output / f"mnist_mlp_{args.schedule}.json"
-    path.write_text(json.dumps(result) + "\n")
-    runs = {
-        schedule: json.loads(file.read_text())["history"]
-        for schedule in ("preset", "adaptive")
-        if (file := args.output / f"mnist_mlp_{schedule}.json").exists()
-    }
-    picture = args.output / "mnist_mlp_figure4a.png"
-    plots.schedule(runs, picture, "MLP on MNIST, SGD without momentum")
-    print(f"Wrote {path} and {picture}")
+PROTOCOL = Protocol(
+    name="mnist_mlp",
+    title="MLP on MNIST",
+    dataset="mnist",
+    build_model=build_model,
+    momentum=0.0,
+    stages=((0.05, 500), (0.02, 500), (0.01, 500), (0.005, 1000), (0.003, 1000)),
+    seeds=4,
+    default_scale={1: 0.2, 2: 0.01, 3: 0.01, 4: 0.05},
+    default_seeds=2,
+)
 
 
 if __name__ == "__main__":
-    main()
+    main(PROTOCOL, __doc__)

@@ -25,8 +25,10 @@ def sweep(
     batch_size=100,
     initial=None,
     mode="independent",
+    full_batch_every=1,
     directory=None,
     verbose=1,
+    progress=None,
 ):
     """Trains through a sequence of learning rates and measures FDR2 at each.
 
@@ -34,7 +36,7 @@ def sweep(
     stage after stage of (η, epochs), each from where the last one ended, with the
     velocity set to 0 in between. Seeds differ in their mini-batches only. Each
     stage's numbers are averages over its newest half, with one full-batch pass an
-    epoch there.
+    epoch there (or fewer, see `full_batch_every`).
 
     Two modes:
 
@@ -78,11 +80,17 @@ def sweep(
         initial: `(learning_rate, epochs)` of the initial run, or `None` to start
             from the present weights. Defaults to `None`.
         mode: `"independent"` or `"paper"`. Defaults to `"independent"`.
+        full_batch_every: Integer, at least 1: epochs from one full-batch pass to the
+            next, counted back from the last. A stage needs two in its newest half.
+            Defaults to `1`, as in the paper.
         directory: Where to keep the table (`sweep.json`) and the weights after each
             finished stage. The same call with the same directory goes on after the
             last finished stage. Defaults to `None`, nothing is kept.
         verbose: Integer; above 0 a progress bar with the time left is shown.
             Defaults to `1`.
+        progress: Function that is called with a number of epochs whenever as many are
+            done, also by an earlier call with the same directory: for a display over
+            several processes, each with seeds of its own. Defaults to `None`.
 
     Returns:
         `SweepResults`, to pass to `fit`.
@@ -99,10 +107,12 @@ def sweep(
     """
     seeds = [int(s) for s in (range(seeds) if np.ndim(seeds) == 0 else seeds)]
     batch_size = int(batch_size)
-    _check_arguments(stages, seeds, initial, mode)
-    run = _Run(model, dataset, batch_size, mode)
+    full_batch_every = int(full_batch_every)
+    _check_arguments(stages, seeds, initial, mode, full_batch_every)
+    run = _Run(model, dataset, batch_size, mode, full_batch_every)
     settings = {
         "mode": mode,
+        "full_batch_every": full_batch_every,
         "stages": [[float(rate), int(epochs)] for rate, epochs in stages],
         "initial": initial and [float(initial[0]), int(initial[1])],
         "seeds": seeds,
@@ -111,7 +121,7 @@ def sweep(
     }
     store = Store(directory, settings)
     everything = State(run.variables, model.distribute_strategy)
-    bar = Progress(settings, verbose)
+    bar = Progress(settings, verbose, progress)
     try:
         start = store.load("initial")
         if start is None:
@@ -139,7 +149,7 @@ def sweep(
 class _Run:
     """One model on its way through the stages."""
 
-    def __init__(self, model, dataset, batch_size, mode):
+    def __init__(self, model, dataset, batch_size, mode, full_batch_every):
         self._model = model
         self._optimizer = optimizer = measuring_optimizer(model, "sweep")
         if optimizer is not model.optimizer:
@@ -153,6 +163,7 @@ class _Run:
         check_batch_size(batch_size, self._loop.examples)
         self._curvature = CurvatureSampler(model, arrays, batch_size)
         self._batch_size = batch_size
+        self._full_batch_every = full_batch_every
         self._independent = mode == "independent"
         self.steps_per_epoch = self._loop.examples // batch_size
 
@@ -193,11 +204,13 @@ class _Run:
         optimizer.learning_rate = learning_rate
         optimizer.reset_velocities()
         measured, at_step = [], []
+        every = self._full_batch_every
         for epoch in range(epochs):
             rng = np.random.default_rng([seed, stage, epoch])
             batches, at = self._epoch(rng)
             self._loop.run(batches, 0, at)
-            if measure and epoch >= epochs // 2:
+            last_ones = epoch >= epochs // 2
+            if measure and last_ones and (epochs - 1 - epoch) % every == 0:
                 measured.append(self._measure(rng))
                 at_step.append(epoch * self.steps_per_epoch + at)
             self._loop.run(batches, at)
@@ -272,7 +285,7 @@ def _thin_series(record):
     }
 
 
-def _check_arguments(stages, seeds, initial, mode):
+def _check_arguments(stages, seeds, initial, mode, full_batch_every):
     for name, least, value in [
         # For two passes in the newest half, hence a drift.
         *(("stages", 3, stage) for stage in stages),
@@ -284,6 +297,13 @@ def _check_arguments(stages, seeds, initial, mode):
                 f"`{name}` must have a learning rate above 0 and a whole number of "
                 f"epochs, at least {least}. Received: {value}"
             )
+    newest_half = min((e - e // 2 for _, e in stages), default=2)
+    if not 1 <= full_batch_every < newest_half:
+        raise ValueError(
+            "`full_batch_every` must be at least 1 and leave two passes in the newest "
+            f"half of each stage, here of {newest_half} epochs. "
+            f"Received: full_batch_every={full_batch_every}"
+        )
     if not stages:
         raise ValueError("`stages` must have at least one stage. Received: none")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:

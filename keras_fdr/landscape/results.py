@@ -46,6 +46,35 @@ class SweepResults:
             f"Received: {type(source).__name__}"
         )
 
+    @classmethod
+    def join(cls, sources):
+        """The table of all seeds of several sweeps with otherwise equal settings.
+
+        For seeds that were trained in processes of their own.
+
+        Args:
+            sources: Iterable of `SweepResults` or paths of sweeps.
+
+        Raises:
+            ValueError: If settings differ in more than the seeds, or a seed comes
+                twice.
+        """
+        tables = [cls.of(source) for source in sources]
+        settings = [
+            {k: v for k, v in table.settings.items() if k != "seeds"}
+            for table in tables
+        ]
+        seeds = [seed for table in tables for seed in table.settings["seeds"]]
+        if any(other != settings[0] for other in settings) or not tables:
+            raise ValueError(
+                "Sweeps to join must have equal settings but for their seeds. "
+                f"Received: {settings}"
+            )
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"Each seed must come once. Received: seeds={seeds}")
+        rows = [row for table in tables for row in table.rows]
+        return cls({**settings[0], "seeds": seeds}, rows)
+
     @property
     def learning_rates(self):
         """The different η, ascending."""

@@ -97,17 +97,21 @@ class Progress:
     Args:
         settings: The settings of the sweep.
         verbose: Integer; 0 shows nothing.
+        function: What else is told of each number of epochs, or `None`.
     """
 
-    def __init__(self, settings, verbose):
+    def __init__(self, settings, verbose, function=None):
         initial = settings["initial"][1] if settings["initial"] else 0
         per_seed = sum(epochs for _, epochs in settings["stages"])
         total = initial + per_seed * len(settings["seeds"])
         self._done = 0
+        self._function = function
         self._bar = keras.utils.Progbar(total, unit_name="epoch") if verbose else None
 
     def add(self, epochs):
         """Counts epochs that were trained, now or by an earlier call."""
         self._done += epochs
+        if self._function:
+            self._function(epochs)
         if self._bar:
             self._bar.update(self._done)
