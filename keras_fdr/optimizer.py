@@ -156,7 +156,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             gradients, loss = self._add_l2(theta, gradients, loss)
         gradients = self.clip(gradients)
         learning_rate = tf.convert_to_tensor(self.learning_rate)
-        self.observables(
+        row = self.observables(
             theta,
             gradients,
             [None if v is None else tf.convert_to_tensor(v.value) for v in self._slots],
@@ -165,9 +165,11 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             dampening=self.dampening,
             loss=loss,
         )
-        for i, gradient in enumerate(gradients):
-            if gradient is not None:
-                self._move(i, gradient, learning_rate)
+        # TensorFlow copies a weight that changes while its old value is still read.
+        with tf.control_dependencies([row]):
+            for i, gradient in enumerate(gradients):
+                if gradient is not None:
+                    self._move(i, gradient, learning_rate)
 
     def measure_full_batch(self, full_batch):
         """Adds a full-batch pass at the present weights and velocities to the record.

@@ -2,6 +2,11 @@
 
 import tensorflow as tf
 
+from keras_fdr import _compat
+
+# Below this many elements oneDNN's call costs more than it saves.
+_ONEDNN_LEAST = 2**14
+
 
 def float64(x):
     """A number or tensor as a float64 tensor."""
@@ -11,11 +16,30 @@ def float64(x):
 
 def dots(a, b):
     """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
-    parts = [
-        2 * tf.nn.l2_loss(x) if x is y else tf.reduce_sum(x * y)
-        for x, y in zip(a, b, strict=True)
-    ]
+    kernels = _compat.cpu_kernels()
+    parts = [_dot(x, y, kernels) for x, y in zip(a, b, strict=True)]
     return tf.cast(tf.stack(parts), "float64")
+
+
+def _dot(x, y, kernels):
+    """x·y by what is fastest: docs/performance.md has the times.
+
+    On accelerators never a product of matrices, whose inputs those may round.
+    """
+    if kernels == "xla" and x.shape.rank > 1:
+        # For CPUs, XLA compiles sums element by element, but these to vector code.
+        products = tf.reshape(x * y, (-1, x.shape[-1]))
+        ones = tf.ones((x.shape[-1], 1), x.dtype)
+        return tf.reduce_sum(tf.matmul(products, ones))
+    if x is y:
+        return 2 * tf.nn.l2_loss(x)
+    size = x.shape.num_elements() or 0
+    if kernels == "onednn" and size >= _ONEDNN_LEAST and size % 2 == 0:
+        # The diagonal holds the two halves of x·y. Half the work is for nothing, but
+        # no array of products goes through memory.
+        halves = [tf.reshape(t, (2, -1)) for t in (x, y)]
+        return tf.linalg.trace(tf.matmul(*halves, transpose_b=True))
+    return tf.reduce_sum(x * y)
 
 
 def dot(a, b):

@@ -1,0 +1,19 @@
+"""Which kernels TensorFlow will run a graph with."""
+
+import tensorflow as tf
+from tensorflow.python.framework.ops import get_default_graph
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+from tensorflow.python.util import _pywrap_util_port
+
+
+def cpu_kernels():
+    """`"xla"` or `"onednn"` where that multiplies matrices on a CPU, else `None`.
+
+    `None` as well where there is any accelerator: which device a graph will run on is
+    not known while it is traced.
+    """
+    if any(d.device_type != "CPU" for d in tf.config.list_physical_devices()):
+        return None
+    if GraphOrParentsInXlaContext(get_default_graph()):
+        return "xla"
+    return "onednn" if _pywrap_util_port.IsMklEnabled() else None
