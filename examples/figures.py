@@ -37,6 +37,7 @@ class Protocol:
         name: Of the files.
         title: Of the pictures.
         dataset: Name for `data.load`.
+        normalize: How `data.load` scales the pixels.
         build_model: Function of a momentum, the compiled model.
         momentum: μ in figures 1 to 3; in figure 4 it is 0.
         stages: (η, epochs) of figures 2 and 3 in the order of the paper.
@@ -48,6 +49,7 @@ class Protocol:
     name: str
     title: str
     dataset: str
+    normalize: str
     build_model: Callable[[float], keras.Model]
     momentum: float
     stages: tuple[tuple[float, int], ...]
@@ -308,7 +310,7 @@ def model_and_data(protocol, momentum, args):
     """The compiled model with the weights of seed 0, training and test set."""
     keras.utils.set_random_seed(0)
     model = protocol.build_model(momentum)
-    train, test = load(protocol.dataset, args.data_dir)
+    train, test = load(protocol.dataset, args.data_dir, protocol.normalize)
     return model, train, test
 
 

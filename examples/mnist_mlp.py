@@ -41,6 +41,7 @@ PROTOCOL = Protocol(
     name="mnist_mlp",
     title="MLP on MNIST",
     dataset="mnist",
+    normalize="variance",
     build_model=build_model,
     momentum=0.0,
     stages=((0.05, 500), (0.02, 500), (0.01, 500), (0.005, 1000), (0.003, 1000)),
