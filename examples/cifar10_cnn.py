@@ -14,7 +14,8 @@ from the end of figure 1.
 
 import keras
 import tensorflow as tf
-from figures import LEARNING_RATE, Protocol, main
+from figure_runs import LEARNING_RATE, Protocol
+from figures import main
 
 from keras_fdr import FDRSGD
 
@@ -76,8 +77,9 @@ PROTOCOL = Protocol(
         (0.0001, 800),
     ),
     seeds=16,
-    default_scale={1: 0.1, 2: 0.01, 3: 0.01, 4: 0.01},
+    default_scale={1: 0.3, 2: 0.01, 3: 0.01, 4: 0.05},
     default_seeds=2,
+    default_examples=10_000,
 )
 
 
