@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-from figure_runs import MODES, initial_run, schedules, sequential_runs
+from figure_runs import BATCH_SIZE, MODES, initial_run, schedules, sequential_runs
 from jobs import versions
 
 from keras_fdr import Record, landscape, plots
@@ -72,8 +72,8 @@ def parse(protocol, description, arguments=None):
     add("scale", "fraction of the paper's epochs", type=_positive, default=scale)
     add(
         "examples",
-        "how many training images; 0 for all",
-        type=int,
+        f"how many training images, at least {BATCH_SIZE}; 0 for all",
+        type=_examples,
         default=protocol.default_examples or 0,
     )
     if figure in (2, 3):
@@ -105,6 +105,14 @@ def parse(protocol, description, arguments=None):
 def _positive(text):
     if not 0 < (number := float(text)) < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
+    return number
+
+
+def _examples(text):
+    if (number := int(text)) and number < BATCH_SIZE:
+        raise argparse.ArgumentTypeError(
+            f"must be 0 or at least {BATCH_SIZE}, a batch. Received: {text}"
+        )
     return number
 
 
@@ -186,9 +194,11 @@ def draw(protocol, figure, folder):
 
 
 def _draw_sweeps(protocol, runs, folder):
-    first, table = next(iter(runs.values())), _table(next(iter(runs.values())))
+    mode, first = next(iter(runs.items()))
+    table = _table(first)
     pictures = [folder / f"{protocol.name}_figure{number}.png" for number in (2, 3)]
-    title = f"{protocol.title}, {_scale(first)}, seed {table.settings['seeds'][0]}"
+    seed = table.settings["seeds"][0]
+    title = f"{protocol.title}, {_scale(first)}, mode {mode}, seed {seed}"
     plots.sequential_runs(table, path=pictures[0], title=title)
     lines = [protocol.title]
     for mode, run in runs.items():
