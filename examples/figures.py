@@ -170,9 +170,10 @@ def draw(protocol, figure, folder):
     paths = {name: folder / f"{protocol.name}_{name}.json" for name in names}
     runs = {n: json.loads(p.read_text()) for n, p in paths.items() if p.exists()}
     if not runs:
+        missing = " or ".join(path.name for path in paths.values())
         raise SystemExit(
             "A figure is drawn from the JSON of a run: run it first, without --draw. "
-            f"Received: --output {folder}, without {' or '.join(map(str, paths))}"
+            f"Received: --output {folder}, without {missing}"
         )
     if figure in (2, 3):
         return _draw_sweeps(protocol, runs, folder)

@@ -11,7 +11,7 @@ Figures 2 and 3 come from one run, which goes on from the end of figure 1.
 """
 
 import keras
-from figure_runs import LEARNING_RATE, Protocol
+from figure_runs import JIT_COMPILE, LEARNING_RATE, Protocol
 from figures import main
 
 from keras_fdr import FDRSGD
@@ -34,6 +34,7 @@ def build_model(momentum):
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=100,
+        jit_compile=JIT_COMPILE,
     )
     return model
 
