@@ -75,7 +75,7 @@ PROTOCOL = Protocol(
         (0.0001, 800),
     ),
     seeds=16,
-    default_scale={1: 0.3, 2: 0.01, 3: 0.01, 4: 0.05},
+    default_scale={1: 0.3, 2: 0.005, 3: 0.005, 4: 0.05},
     default_seeds=2,
     default_examples=10_000,
 )
