@@ -55,5 +55,12 @@ def load(name, data_dir=None, normalize="variance"):
     else:
         white = 16 if name == "digits" else 255
         shift = scale = white / 2
-    x, x_test = ((a - shift) / scale for a in (x, x_test))
-    return (x.astype("float32"), y), (x_test.astype("float32"), y_test)
+
+    def scaled(images):
+        result = np.empty(images.shape, "float32")
+        for part in range(0, len(images), 1000):  # In float64, hence not all at once.
+            rows = slice(part, part + 1000)
+            result[rows] = (images[rows] - shift) / scale
+        return result
+
+    return (scaled(x), y), (scaled(x_test), y_test)
