@@ -1,6 +1,8 @@
 """The table and the picture of `schedules.py`, from its JSON.
 
-python benchmarks/schedules_report.py
+    python benchmarks/schedules_report.py [FILE]
+
+prints the one and writes the other beside the file.
 """
 
 import json
@@ -138,9 +140,8 @@ def picture(everything, path):
                 if (r["way"], r["number"], r["seed"]) == (way, section["tuned"][way], 0)
             )
             epochs = range(1, len(run["learning_rate"]) + 1)
-            right.plot(
-                epochs, run["learning_rate"], color=f"C{place}", lw=1.2, label=way
-            )
+            style = {"color": f"C{place}", "lw": 1.2, "drawstyle": "steps-mid"}
+            right.plot(epochs, run["learning_rate"], label=way, **style)
         left.set_yticks(range(len(ways)), ways)
         left.invert_yaxis()
         left.grid(axis="x", lw=0.4)
@@ -148,7 +149,10 @@ def picture(everything, path):
         left.set_xlim(left=max(left.get_xlim()[0], _floor(section)))
         left.set_xlabel("test accuracy, %: open default, filled tuned")
         left.set_title(name, fontsize="medium")
-        right.set(yscale="log", xlabel="epochs", ylabel="learning rate, tuned, seed 0")
+        which = "tuned" if section["tuning"] else "default"
+        right.set(xlabel="epochs", ylabel=f"learning rate, {which}, seed 0")
+        # The cosine ends at 0.
+        right.set_yscale("log", nonpositive="mask")
         right.legend(frameon=False, fontsize="x-small")
     figure.savefig(path, dpi=150)
 

@@ -124,7 +124,7 @@ class Progress:
 
     def __init__(self, epochs):
         self._epochs = epochs
-        self._done = self._earlier = 0
+        self._done = self._earlier = self._shown = 0
         self._start = self._last = time.monotonic()
         self._speed_from = None
         self._terminal = sys.stdout.isatty()
@@ -143,13 +143,14 @@ class Progress:
             self._show()
 
     def end(self):
-        """Shows the last line."""
-        self._show()
+        """Shows the last line, once."""
+        if self._shown != self._done:
+            self._show()
         if self._terminal:
             print()
 
     def _show(self):
-        now = time.monotonic()
+        now, self._shown = time.monotonic(), self._done
         line = f"epoch {self._done} of {self._epochs} in all"
         line += f", {_clock(now - self._start)} gone"
         since, first = self._speed_from or (now, 0)

@@ -206,7 +206,6 @@ def test_time_left(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines() == [
         "epoch 11 of 110 in all, 0:01:40 gone",
         "epoch 13 of 110 in all, 0:02:42 gone, 0:50:07 left",
-        "epoch 13 of 110 in all, 0:02:42 gone, 0:50:07 left",
     ]
 
 
