@@ -172,6 +172,12 @@ def test_sequential_runs_name_the_ratio_of_stages_that_did_not_meet():
     ]
 
 
+def test_sequential_runs_have_a_color_for_each_stage():
+    rows = sweep_results((0,)).rows[:1] * 11  # As many as the paper's CNN has.
+    (axis,) = plots.sequential_runs(landscape.SweepResults({}, rows)).axes
+    assert len({tuple(line.get_color()) for line in axis.lines}) == 11
+
+
 def test_landscape_of_one_seed_and_of_two_modes(tmp_path):
     sweep_results().save(tmp_path / "sweep.json")
     one = landscape.fit(sweep_results(seeds=(0,)))

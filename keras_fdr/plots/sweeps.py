@@ -118,10 +118,17 @@ def sequential_runs(results, seed=None, path=None, title=None):
             f"`seed` must be one that has finished a stage: {sorted(set(seeds))}. "
             f"Received: seed={seed}"
         )
-    figure = new_figure(figsize=(6.4, 4.8))
+    many = len(rows) > 6
+    figure = new_figure(figsize=(8.8 if many else 6.4, 4.8))
+    # Not before `new_figure`, which says what to install.
+    from matplotlib import colormaps
+
+    # The usual ten, and more than these where there are more stages.
+    spread = colormaps["turbo"](np.linspace(0.05, 0.95, len(rows)))
+    colors = spread if len(rows) > 10 else [f"C{i}" for i in range(len(rows))]
     axis = figure.subplots()
-    for number, row in enumerate(rows):
-        series, color = row["series"], f"C{number}"
+    for row, color in zip(rows, colors, strict=True):
+        series = row["series"]
         label = rf"$\eta$ = {row['learning_rate']:.4g}"
         met = series["dissipation"][-1] / series["fluctuation"][-1]
         if not abs(met - 1) <= EQUILIBRATED_WITHIN:
@@ -132,7 +139,8 @@ def sequential_runs(results, seed=None, path=None, title=None):
     # O_L is noisy while a stage is young, and then also negative.
     axis.set_yscale("log", nonpositive="mask")
     axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
-    axis.legend(frameon=False, fontsize="small")
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if many else {}
+    axis.legend(frameon=False, fontsize="small", **beside)
     return finish(figure, path, title)
 
 
