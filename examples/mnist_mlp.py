@@ -11,7 +11,8 @@ Figures 2 and 3 come from one run, which goes on from the end of figure 1.
 """
 
 import keras
-from figures import LEARNING_RATE, Protocol, main
+from figure_runs import JIT_COMPILE, LEARNING_RATE, Protocol
+from figures import main
 
 from keras_fdr import FDRSGD
 
@@ -33,6 +34,7 @@ def build_model(momentum):
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=100,
+        jit_compile=JIT_COMPILE,
     )
     return model
 
@@ -41,11 +43,12 @@ PROTOCOL = Protocol(
     name="mnist_mlp",
     title="MLP on MNIST",
     dataset="mnist",
+    normalize="variance",
     build_model=build_model,
     momentum=0.0,
     stages=((0.05, 500), (0.02, 500), (0.01, 500), (0.005, 1000), (0.003, 1000)),
     seeds=4,
-    default_scale={1: 0.2, 2: 0.01, 3: 0.01, 4: 0.05},
+    default_scale={1: 0.2, 2: 0.04, 3: 0.04, 4: 0.1},
     default_seeds=2,
 )
 

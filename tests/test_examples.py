@@ -79,15 +79,15 @@ def test_multi_worker(tmp_path):
 
 @needs_mnist
 def test_mnist_mlp(tmp_path):
-    """Two epochs: the first ratios are of the order of 34 and 18."""
+    """Figure 4 in four epochs: the first ratios are of the order of 34 and 18."""
     example = ROOT / "examples" / "mnist_mlp.py"
-    data_dir = TFDS.parent.resolve()
-    arguments = ("--schedule", "adaptive", "--epochs", 2, "--data-dir", data_dir)
-    run(example, *arguments, cwd=tmp_path)
-    result = json.loads((tmp_path / "mnist_mlp_adaptive.json").read_text())
-    first, second = result["history"]["fdr_ratio"]
+    arguments = ("--figure", 4, "--scale", 0.01, "--data-dir", TFDS.parent.resolve())
+    printed = run(example, *arguments, cwd=tmp_path)
+    assert "epoch 8 of 8" in printed and "--figure 4 --scale 1" in printed
+    result = json.loads((tmp_path / "mnist_mlp_figure4.json").read_text())
+    first, second = result["histories"]["adaptive"]["fdr_ratio"][:2]
     assert 25 < first < 45 and 13 < second < 25
-    assert (tmp_path / "mnist_mlp_figure4a.png").exists()
+    assert (tmp_path / "mnist_mlp_figure4.png").exists()
 
 
 def test_readme_code(tmp_path):
@@ -103,10 +103,8 @@ def test_readme_code(tmp_path):
 def check_mnist_histories(folder):
     """Both schedules' 400 epochs end within 0.3 points; early ratios as measured
     once by an independent prototype (34, 18, 9, 4.8, 2.8, and 1.04 at epoch 10)."""
-    preset, adaptive = (
-        json.loads((folder / f"mnist_mlp_{schedule}.json").read_text())["history"]
-        for schedule in ("preset", "adaptive")
-    )
+    histories = json.loads((folder / "mnist_mlp_figure4.json").read_text())["histories"]
+    preset, adaptive = histories["preset"], histories["adaptive"]
     final = [run["val_accuracy"][-1] for run in (preset, adaptive)]
     assert all(len(run["val_accuracy"]) == 400 for run in (preset, adaptive))
     assert abs(final[0] - final[1]) < 0.003
@@ -126,8 +124,8 @@ def test_kept_mnist_results():
 
 def test_kept_landscapes():
     """FDR2 and Hessian-vector products agree; one shuffle an epoch hides Tr(HC̃)."""
-    for dataset in ("digits", "mnist"):
-        file = RESULTS / f"landscape_{dataset}_independent.json"
+    for name in ("landscape_digits", "mnist_mlp"):
+        file = RESULTS / f"{name}_independent.json"
         results = landscape.SweepResults.load(file)
         found = landscape.fit(results)
         one, other = found.noise_curvature, found.direct_noise_curvature
@@ -151,7 +149,6 @@ def test_kept_landscapes():
 @pytest.mark.slow
 def test_mnist_results_again(tmp_path):
     example = ROOT / "examples" / "mnist_mlp.py"
-    for schedule in ("preset", "adaptive"):
-        arguments = ("--schedule", schedule, "--data-dir", TFDS.parent.resolve())
-        run(example, *arguments, cwd=tmp_path)
+    arguments = ("--figure", 4, "--scale", 1, "--data-dir", TFDS.parent.resolve())
+    run(example, *arguments, cwd=tmp_path)
     check_mnist_histories(tmp_path)

@@ -64,6 +64,14 @@ def test_schedule(tmp_path):
     assert curves(accuracy)[-1][0].tolist() == [1, 2]
 
 
+def test_schedule_takes_colors():
+    runs = {"preset": {"loss": [2.0, 1.0]}, "adaptive": {"loss": [2.0, 1.5]}}
+    (axis,) = plots.schedule(runs, colors=["black", "blue"]).axes
+    assert [line.get_color() for line in axis.lines] == ["black", "blue"]
+    with pytest.raises(ValueError, match=r"one a run, here 2. Received: .*'black'"):
+        plots.schedule(runs, colors=["black"])
+
+
 def test_refused_sources():
     with pytest.raises(TypeError, match="`source` must be a `Record`.*source=3"):
         plots.equilibration(3)
@@ -85,7 +93,7 @@ def test_schedule_leaves_out_epochs_without_a_pass():
     np.testing.assert_array_equal(curves(axis)[0], [[2], [2.5]])
 
 
-def sweep_results(seeds=(0, 1), drift=0.0):
+def sweep_results(seeds=(0, 1), drift=0.0, ratio=(1.0, 1.0)):
     """O_FB = 3η, ±10% between the seeds; (η/2)⟨vᵀHv⟩ = 3η."""
     settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     rows = [
@@ -98,7 +106,7 @@ def sweep_results(seeds=(0, 1), drift=0.0):
             "velocity_curvature": 6.0,
             "noise_curvature": 6.0,
             "gradient_norm_squared": 2.0,
-            "dissipation": rate,
+            "dissipation": ratio[seed] * rate,
             "fluctuation": rate,
             "series": {
                 "steps": [1, 2, 4],
@@ -135,6 +143,39 @@ def test_landscape_leaves_drifting_stages_open():
         top, _ = plots.landscape(sweep_results(drift=drift)).axes
         for container in top.containers:
             assert container.lines[0].get_markerfacecolor() == face
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ratio", "filled"),
+    [
+        ((0, 1), (1.2, 1.2), False),
+        ((0, 1), (1.2, 1.3), True),  # [0.61, 1.89]: not shown.
+        ((0,), (1.06, None), False),  # No interval: by itself.
+        ((0,), (1.04, None), True),
+    ],
+)
+def test_landscape_leaves_stages_open_whose_sides_did_not_meet(seeds, ratio, filled):
+    top, _ = plots.landscape(sweep_results(seeds, ratio=ratio)).axes
+    faces = [c.lines[0].get_markerfacecolor() for c in top.containers]
+    assert faces == ["C0" if filled else "none"] * 2
+
+
+def test_sequential_runs_name_the_ratio_of_stages_that_did_not_meet():
+    results = sweep_results()
+    results.rows[1]["series"]["dissipation"][-1] *= 1.2
+    results.rows[0]["series"]["dissipation"][-1] *= 1.04
+    (axis,) = plots.sequential_runs(results).axes
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert [("not met" in label, "= 1.2" in label) for label in labels] == [
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_sequential_runs_have_a_color_for_each_stage():
+    rows = sweep_results((0,)).rows[:1] * 11  # As many as the paper's CNN has.
+    (axis,) = plots.sequential_runs(landscape.SweepResults({}, rows)).axes
+    assert len({tuple(line.get_color()) for line in axis.lines}) == 11
 
 
 def test_landscape_of_one_seed_and_of_two_modes(tmp_path):

@@ -106,6 +106,26 @@ def test_seeds_differ_in_their_batches_only():
     assert alone == part[2:]
 
 
+@pytest.mark.parametrize(
+    ("every", "epochs"), [(1, [4, 5, 6, 7]), (2, [5, 7]), (3, [4, 7])]
+)
+def test_passes_are_counted_back_from_the_last_epoch(monkeypatch, every, epochs):
+    """In the newest half of 7 epochs; the path of the weights is the same."""
+    model, ends = least_squares(), []
+    measure = protocol._Run._measure
+
+    def noted(self, rng):
+        ends.append(model.optimizer.observables.record().steps // 5)
+        return measure(self, rng)
+
+    monkeypatch.setattr(protocol._Run, "_measure", noted)
+    arguments = {"stages": [(0.1, 7)], "seeds": 1, "mode": "paper"}
+    [row] = small_sweep(model, full_batch_every=every, **arguments).rows
+    assert ends == epochs and row["passes"] == len(epochs)
+    [other] = small_sweep(model, **arguments).rows
+    assert row["dissipation"] == other["dissipation"]
+
+
 def test_initial_run_happens_once(monkeypatch):
     calls = []
     stage = protocol._Run.stage

@@ -18,6 +18,12 @@ from sweep_cases import PROBLEM, least_squares, small_sweep
         ({"initial": (0.1, 0)}, "initial"),
         ({"initial": (-1.0, 1)}, "initial.*-1.0"),
         ({"mode": "shuffled"}, "mode.*shuffled"),
+        ({"full_batch_every": 0}, "full_batch_every.*at least 1.*full_batch_every=0"),
+        ({"full_batch_every": 1.5}, "full_batch_every.*integer.*full_batch_every=1.5"),
+        (
+            {"full_batch_every": 2},
+            "two passes in the newest half.*2 epochs.*full_batch_every=2",
+        ),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [1, 1]}, r"seeds.*\[1, 1\]"),
         ({"seeds": [-1]}, "seeds.*-1"),
@@ -69,3 +75,14 @@ def test_progress_bar(capsys):
     small_sweep(model, initial=(0.1, 3), verbose=1)
     shown = capsys.readouterr().out
     assert "17/17" in shown and "epoch" in shown
+
+
+def test_progress_is_told_of_every_epoch(tmp_path):
+    """Of finished stages too, so that several processes add up to the same number."""
+    model, told = least_squares(), []
+    arguments = {"initial": (0.1, 2), "directory": tmp_path, "progress": told.append}
+    small_sweep(model, **arguments)
+    assert told == [1] * (2 + 2 * (4 + 3))
+    told.clear()
+    small_sweep(model, **arguments)
+    assert told == [2, 4, 3, 4, 3]

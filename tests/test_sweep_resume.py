@@ -32,7 +32,7 @@ def undisturbed(model):
 @pytest.fixture
 def one_compilation(model, monkeypatch):
     """Every sweep uses the same `_Run`, which has no state but the variables."""
-    run = RUN(model, DATA, 4, "independent")
+    run = RUN(model, DATA, 4, "independent", 1)
     monkeypatch.setattr(protocol, "_Run", lambda *_: run)
 
 

@@ -107,8 +107,8 @@ def sweep(
     """
     seeds = [int(s) for s in (range(seeds) if np.ndim(seeds) == 0 else seeds)]
     batch_size = int(batch_size)
-    full_batch_every = int(full_batch_every)
     _check_arguments(stages, seeds, initial, mode, full_batch_every)
+    full_batch_every = int(full_batch_every)
     run = _Run(model, dataset, batch_size, mode, full_batch_every)
     settings = {
         "mode": mode,
@@ -298,10 +298,11 @@ def _check_arguments(stages, seeds, initial, mode, full_batch_every):
                 f"epochs, at least {least}. Received: {value}"
             )
     newest_half = min((e - e // 2 for _, e in stages), default=2)
-    if not 1 <= full_batch_every < newest_half:
+    whole = full_batch_every == int(full_batch_every)
+    if not (whole and 1 <= full_batch_every < newest_half):
         raise ValueError(
-            "`full_batch_every` must be at least 1 and leave two passes in the newest "
-            f"half of each stage, here of {newest_half} epochs. "
+            "`full_batch_every` must be an integer, at least 1, and leave two passes "
+            f"in the newest half of each stage, here of {newest_half} epochs. "
             f"Received: full_batch_every={full_batch_every}"
         )
     if not stages:

@@ -13,6 +13,8 @@ _EXTRAPOLATED_FROM = 3
 MARGIN = 0.1
 # A stage in which more of O_FB is due to f still falling had not become stationary.
 STATIONARY_WITHIN = 0.05
+# In equilibrium the two sides of FDR1 are this close.
+EQUILIBRATED_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,18 @@ def _minus_one(estimate):
 def is_stationary(drift):
     """Whether the share of O_FB that is due to drift, an `Estimate`, is small."""
     return abs(drift.value) < STATIONARY_WITHIN
+
+
+def is_equilibrated(drift, ratio):
+    """Whether a stage had come to rest, as far as can be told.
+
+    That is: the drift, an `Estimate`, is small, and the ratio of FDR1's two sides, one
+    too, is not shown to be off. At small η the left side is noisy, so a ratio alone
+    tells little: its whole interval must be beyond, or itself where there is none.
+    """
+    low, high = (ratio.value,) * 2 if np.isnan(ratio.low) else ratio[1:]
+    off = low > 1 + EQUILIBRATED_WITHIN or high < 1 - EQUILIBRATED_WITHIN
+    return is_stationary(drift) and not off
 
 
 def _is_harmonic(residual):

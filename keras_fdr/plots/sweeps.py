@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_fdr.landscape.regression import Landscape, fit, is_stationary
+from keras_fdr.landscape.regression import (
+    EQUILIBRATED_WITHIN,
+    Landscape,
+    fit,
+    is_equilibrated,
+)
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.plots.figures import finish, new_figure
 
@@ -15,7 +20,9 @@ def landscape(landscapes, path=None, title=None):
     Top: ⟨O_FB⟩ at each η with its 95% interval over seeds, and the paper's line
     through the origin and the smallest η. Bottom: how far each point is from the line
     (nonlinearity) and from (η/2)⟨vᵀHv⟩ (residual), the quantity that vanishes for
-    every quadratic loss. Open symbols mark stages in which the loss still drifted.
+    every quadratic loss. Open symbols mark stages that had not come to rest: more than
+    5% of O_FB is due to a loss that still fell, or the ratio of FDR1's two sides is
+    beyond 1 ± 5% with its whole interval (without an interval: by itself).
 
     Example:
 
@@ -75,7 +82,8 @@ def sequential_runs(results, seed=None, path=None, title=None):
     """Draws the stages of one seed, figure 2 of the paper.
 
     The half-running averages of O_L (dotted) and O_R (solid) against t, one colour a
-    learning rate. They meet in a stationary state, the later the smaller η is.
+    learning rate. They meet in a stationary state, the later the smaller η is. Where
+    they are more than 5% apart at the end of a stage, the legend has their ratio.
 
     Example:
 
@@ -110,25 +118,36 @@ def sequential_runs(results, seed=None, path=None, title=None):
             f"`seed` must be one that has finished a stage: {sorted(set(seeds))}. "
             f"Received: seed={seed}"
         )
-    figure = new_figure(figsize=(6.4, 4.8))
+    many = len(rows) > 6
+    figure = new_figure(figsize=(8.8 if many else 6.4, 4.8))
+    # Not before `new_figure`, which says what to install.
+    from matplotlib import colormaps
+
+    # The usual ten, and more than these where there are more stages.
+    spread = colormaps["turbo"](np.linspace(0.05, 0.95, len(rows)))
+    colors = spread if len(rows) > 10 else [f"C{i}" for i in range(len(rows))]
     axis = figure.subplots()
-    for number, row in enumerate(rows):
-        series, color = row["series"], f"C{number}"
+    for row, color in zip(rows, colors, strict=True):
+        series = row["series"]
         label = rf"$\eta$ = {row['learning_rate']:.4g}"
+        met = series["dissipation"][-1] / series["fluctuation"][-1]
+        if not abs(met - 1) <= EQUILIBRATED_WITHIN:
+            label += rf", not met: $\overline{{O}}_L/\overline{{O}}_R$ = {met:.3g}"
         axis.plot(series["steps"], series["fluctuation"], color=color, label=label)
         axis.plot(series["steps"], series["dissipation"], ":", color=color)
     axis.set(xscale="log", xlabel="steps t in the stage")
     # O_L is noisy while a stage is young, and then also negative.
     axis.set_yscale("log", nonpositive="mask")
     axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
-    axis.legend(frameon=False, fontsize="small")
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if many else {}
+    axis.legend(frameon=False, fontsize="small", **beside)
     return finish(figure, path, title)
 
 
 def _points(axis, found, estimates, color, marker, label):
-    """Points with error bars, open where the stage was not yet stationary."""
-    stationary = [is_stationary(drift) for drift in found.drift]
-    points = zip(found.learning_rates, estimates, stationary, strict=True)
+    """Points with error bars, open where the stage had not come to rest."""
+    filled_ones = map(is_equilibrated, found.drift, found.ratio)
+    points = zip(found.learning_rates, estimates, filled_ones, strict=True)
     for eta, estimate, filled in points:
         value, low, high = estimate
         # One seed has no interval.

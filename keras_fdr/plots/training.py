@@ -92,7 +92,7 @@ def equilibration(source, path=None, title=None):
     return finish(figure, path, title)
 
 
-def schedule(histories, path=None, title=None):
+def schedule(histories, path=None, title=None, colors=None):
     """Draws runs against epochs, figure 4 of the paper.
 
     From top to bottom: the learning rate η; the loss over the training set; the
@@ -113,13 +113,15 @@ def schedule(histories, path=None, title=None):
         path: Where to write the picture; its ending gives the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
+        colors: List of matplotlib colours, one a run. Defaults to `None`, those of
+            its cycle.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
         TypeError: If a history is none of these.
-        ValueError: If no history has a quantity to draw.
+        ValueError: If no history has a quantity to draw, or `colors` are too few.
         ImportError: If matplotlib is not installed.
     """
     runs = {label: _as_logs(history) for label, history in histories.items()}
@@ -131,6 +133,11 @@ def schedule(histories, path=None, title=None):
         raise ValueError(
             "A history must have at least one of `learning_rate`, `loss`, `accuracy` "
             f"and `fdr_ratio`. Received: {sorted(columns)}"
+        )
+    colors = [f"C{number}" for number in range(len(runs))] if colors is None else colors
+    if len(colors) < len(runs):
+        raise ValueError(
+            f"`colors` must be one a run, here {len(runs)}. Received: colors={colors}"
         )
     figure = new_figure(figsize=(6.4, 1 + 2 * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -144,7 +151,7 @@ def schedule(histories, path=None, title=None):
                 axis.plot(
                     known + 1,
                     values[known],
-                    color=f"C{number}",
+                    color=colors[number],
                     lw=1.2,
                     label=label,
                     **style,

@@ -1,0 +1,260 @@
+"""The training behind the paper's four figures, by the protocol of appendix B."""
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+from data import load
+from jobs import prepare, report, run_jobs
+
+from keras_fdr import FDRCallback, landscape
+
+BATCH_SIZE = 100
+LEARNING_RATE = 0.1
+INITIAL_EPOCHS = 100
+# The preset schedule divides the learning rate by 10 after each so many epochs.
+PRESET_EPOCHS = 100
+# For two full-batch passes in the newest half.
+LEAST_EPOCHS = 3
+MODES = ("paper", "independent")
+# On a CPU, steps compiled by XLA took 1.5 (MLP) and 3 times (CNN) as long.
+JIT_COMPILE = bool(tf.config.list_physical_devices("GPU"))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What differs between the two models of the paper.
+
+    Args:
+        name: Of the files.
+        title: Of the pictures.
+        dataset: Name for `data.load`.
+        normalize: How `data.load` scales the pixels.
+        build_model: Function of a momentum, the compiled model.
+        momentum: μ in figures 1 to 3; in figure 4 it is 0.
+        stages: (η, epochs) of figures 2 and 3 in the order of the paper.
+        seeds: How many seeds the paper takes for them.
+        default_scale: From a figure to the fraction of the paper's epochs for a
+            first look in a few minutes.
+        default_seeds: Of figures 2 and 3, for the same.
+        default_examples: Training images for the same; `None` for all.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    normalize: str
+    build_model: Callable[[float], keras.Model]
+    momentum: float
+    stages: tuple[tuple[float, int], ...]
+    seeds: int
+    default_scale: dict[int, float]
+    default_seeds: int
+    default_examples: int | None = None
+
+
+# Figure 1 ----------------------------------------------------------------------
+
+
+def initial_run(protocol, args):
+    """The training that figures 2 and 3 go on from; its record is figure 1."""
+    epochs = max(1, round(args.scale * INITIAL_EPOCHS))
+    folder = args.work / "initial"
+    prepare(folder, args.resume, epochs=epochs, examples=args.examples)
+    [record] = run_jobs(train_initial, [(protocol, args, epochs)], 1, epochs)
+    return {"learning_rate": LEARNING_RATE, "epochs": epochs, "record": record}
+
+
+def train_initial(protocol, args, epochs):
+    """Trains at η = 0.1; leaves the weights and returns the record as lists."""
+    folder = args.work / "initial"
+    model, (x, y), _ = model_and_data(protocol, protocol.momentum, args)
+    model.fit(
+        shuffled_by_epoch(model, x, y),
+        shuffle=False,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[FDRCallback(decay=None), backup(folder), ReportEpochs()],
+    )
+    model.save_weights(folder / "end.weights.h5")
+    record = model.optimizer.observables.record()
+    return {
+        "sums": [[float(f"{value:.7g}") for value in row] for row in record.sums],
+        "steps": record.steps,
+        "block_length": record.block_length,
+        "learning_rate": record.learning_rate,
+    }
+
+
+# Figures 2 and 3 ---------------------------------------------------------------
+
+
+def sequential_runs(protocol, args):
+    """Each seed through the stages, from the end of the initial run."""
+    stages = [
+        (eta, max(LEAST_EPOCHS, round(args.scale * n))) for eta, n in protocol.stages
+    ]
+    part = f"_examples_{args.examples}" if args.examples else ""
+    folder = args.work / f"{args.mode}_scale_{args.scale:g}{part}"
+    every = args.full_batch_every
+    prepare(folder, args.resume, stages=[list(s) for s in stages], every=every)
+    jobs = [
+        (protocol, args, stages, seed, folder / f"seed_{seed}")
+        for seed in range(args.seeds)
+    ]
+    run_jobs(train_seed, jobs, args.processes, args.seeds * sum(n for _, n in stages))
+    results = landscape.SweepResults.join(job[-1] for job in jobs)
+    return {"settings": results.settings, "rows": results.rows}
+
+
+def train_seed(protocol, args, stages, seed, folder):
+    """One seed through all stages."""
+    model, train, _ = model_and_data(protocol, protocol.momentum, args)
+    model.load_weights(args.work / "initial" / "end.weights.h5", skip_mismatch=False)
+    landscape.sweep(
+        model,
+        train,
+        stages,
+        seeds=[seed],
+        batch_size=BATCH_SIZE,
+        mode=args.mode,
+        full_batch_every=args.full_batch_every,
+        directory=folder,
+        verbose=0,
+        # New epochs come one by one, those of an earlier call by the stage.
+        progress=lambda epochs: report(epochs, earlier=epochs > 1),
+    )
+
+
+# Figure 4 ----------------------------------------------------------------------
+
+
+def schedules(protocol, args):
+    """The preset and the adaptive schedule, both without momentum."""
+    every = max(1, round(args.scale * PRESET_EPOCHS))
+    folder = args.work / "schedules"
+    prepare(folder, args.resume, epochs=4 * every, examples=args.examples)
+    names = ("preset", "adaptive")
+    jobs = [(protocol, args, name, every, folder / name) for name in names]
+    histories = run_jobs(train_schedule, jobs, args.processes, 2 * 4 * every)
+    return {"histories": dict(zip(names, histories, strict=True))}
+
+
+def train_schedule(protocol, args, name, every, folder):
+    """Trains four times `every` epochs; returns the history."""
+    model, (x, y), test = model_and_data(protocol, 0.0, args)
+    full_batch = {
+        "full_batch": tf.data.Dataset.from_tensor_slices((x, y)).batch(5_000),
+        "full_batch_every": args.full_batch_every,
+    }
+    if name == "adaptive":
+        scheduler = [FDRCallback(threshold=0.01, decay=0.1, **full_batch)]
+    else:
+        scheduler = [
+            FDRCallback(decay=None, **full_batch),
+            keras.callbacks.LearningRateScheduler(
+                lambda epoch, _: LEARNING_RATE / 10 ** (epoch // every)
+            ),
+        ]
+    log = folder / "log.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    model.fit(
+        shuffled_by_epoch(model, x, y),
+        shuffle=False,
+        epochs=4 * every,
+        validation_data=test,
+        validation_batch_size=5_000,
+        verbose=0,
+        callbacks=[
+            *scheduler,
+            keras.callbacks.CSVLogger(log, append=True),
+            backup(folder),
+            ReportEpochs(),
+        ],
+    )
+    return read_log(log)
+
+
+def read_log(path):
+    """The columns of a `CSVLogger`; of an epoch that came twice, the last row.
+
+    An epoch comes twice where a run was killed between the log and the backup. What
+    is not a number, as in epochs without a full-batch pass, is `None`.
+    """
+    with open(path) as file:
+        rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+    columns = {
+        name: [float(f"{float(rows[epoch][name]):.6g}") for epoch in sorted(rows)]
+        for name in rows[0]
+        if name != "epoch"
+    }
+    return {
+        name: [value if math.isfinite(value) else None for value in values]
+        for name, values in columns.items()
+    }
+
+
+# Models and data ---------------------------------------------------------------
+
+
+def model_and_data(protocol, momentum, args):
+    """The compiled model with the weights of seed 0, training and test set."""
+    keras.utils.set_random_seed(0)
+    model = protocol.build_model(momentum)
+    (x, y), test = load(protocol.dataset, args.data_dir, protocol.normalize)
+    return model, (x[: args.examples], y[: args.examples]), test
+
+
+def shuffled_by_epoch(model, x, y, seed=0):
+    """Batches in an order that depends on seed and epoch only.
+
+    So that a run that was stopped goes on exactly. What does not fill a batch is left
+    out (nothing for 60,000 and 50,000 examples).
+
+    Args:
+        model: The compiled model that `fit` trains on them; its steps tell the epoch.
+        x: Array of images.
+        y: Array of labels.
+        seed: Integer. Defaults to `0`.
+
+    Returns:
+        A `tf.data.Dataset`, for `fit(shuffle=False)`.
+    """
+    steps = len(x) // BATCH_SIZE
+    x, y = tf.constant(x), tf.constant(y)
+    iterations = model.optimizer.iterations.value
+
+    def order(_):
+        epoch = tf.cast(iterations // steps, tf.int32)
+        indices = tf.random.experimental.stateless_shuffle(
+            tf.range(len(x)), seed=tf.stack([seed, epoch])
+        )
+        return tf.data.Dataset.from_tensor_slices(indices)
+
+    batches = tf.data.Dataset.range(1).flat_map(order)
+    batches = batches.batch(BATCH_SIZE, drop_remainder=True)
+    batches = batches.map(lambda i: (tf.gather(x, i), tf.gather(y, i)))
+    return batches.prefetch(2).apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def backup(folder):
+    """Lets a run that was stopped go on at its last epoch."""
+    return keras.callbacks.BackupAndRestore(
+        folder / "backup", double_checkpoint=True, delete_checkpoint=False
+    )
+
+
+class ReportEpochs(keras.callbacks.Callback):
+    """Reports the epochs of `fit`; stands after `backup`."""
+
+    def on_train_begin(self, logs=None):
+        """Those that an earlier call has behind it."""
+        steps = int(self.model.optimizer.iterations)
+        report(steps // self.params["steps"], earlier=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """One more."""
+        report(1)
