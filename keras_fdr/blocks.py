@@ -73,6 +73,17 @@ class BlockSums(SavedState, keras.layers.Layer):
             "block_length": length,
         }
 
+    def fetch(self):
+        """What `read` gives, from outside of any graph: NumPy array and integers."""
+        steps, length = int(self.steps.numpy()), int(self.block_length.numpy())
+        blocks = -(-steps // length)
+        # Cut here: each operation on the device would be a call of its own.
+        return {
+            "sums": self.sums.numpy()[:blocks],
+            "steps": steps,
+            "block_length": length,
+        }
+
     def half_running_average(self):
         """Ō(t) of every column, eq. (15): `Record.half_running_average` in a graph.
 

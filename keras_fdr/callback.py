@@ -191,7 +191,7 @@ class FDRCallback(keras.callbacks.Callback):
                 stacklevel=2,
             )
         self._restarts = observables.restart_count()
-        self._record_learning_rate = observables.record().learning_rate
+        self._record_learning_rate = observables.recorded_learning_rate()
 
     def on_epoch_end(self, epoch, logs=None):
         """Evaluates the rule, cuts if it says so, and fills the logs."""

@@ -299,13 +299,11 @@ class FDRObservables(SavedState, keras.layers.Layer):
         return Record(names=names, **self._values(blocks))
 
     def _values(self, blocks):
-        values = blocks.read()
-        return {
-            "sums": values["sums"].numpy(),
-            "steps": int(values["steps"]),
-            "block_length": int(values["block_length"]),
-            "learning_rate": float(self.learning_rate.numpy()),
-        }
+        return {**blocks.fetch(), "learning_rate": self.recorded_learning_rate()}
+
+    def recorded_learning_rate(self):
+        """Float, η of the record; NaN before its first step."""
+        return float(self.learning_rate.numpy()) if self.built else float("nan")
 
     # A method: Keras would save the layers once more under a property's name.
     def _step_sums(self):

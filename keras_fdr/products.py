@@ -53,7 +53,12 @@ def checksum(theta):
     # Of integers, so that the order in which they are added does not matter.
     total = tf.zeros((), "int64")
     for i, weight in enumerate(theta):
-        integer = tf.int64 if weight.dtype == tf.float64 else tf.int32
-        bits = tf.cast(tf.bitcast(weight, integer), "int64")
+        if weight.dtype == tf.float64:
+            bits = tf.bitcast(weight, tf.int64)
+        elif (weight.shape.num_elements() or 1) % 2 == 0:
+            # Two at a time: no copy of the weights as integers.
+            bits = tf.bitcast(tf.reshape(weight, (-1, 2)), tf.int64)
+        else:
+            bits = tf.cast(tf.bitcast(weight, tf.int32), "int64")
         total += (2 * i + 1) * tf.reduce_sum(bits)
     return total
