@@ -4,8 +4,8 @@
 
 `on_epoch_begin` and `on_epoch_end` of FDRCallback (check of the weights, read, verdict,
 logs) are timed after 10^3, 10^5 and 10^7 recorded steps, on the MLP of appendix B.1.
-The steps are calls of its FDRObservables in a compiled loop, on weights of one number: the
-size of the record does not depend on the weights. Bytes are those of the layer's
+The steps are calls of its FDRObservables in a compiled loop, on weights of one number:
+the size of the record does not depend on the weights. Bytes are those of the layer's
 variables, and the growth of the process while the steps were recorded. Writes JSON.
 """
 
