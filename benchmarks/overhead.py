@@ -94,7 +94,7 @@ def cnn(regularizer):
 
 # Network, shape of an example, batch size, steps of one fit.
 NETWORKS = {
-    "mlp": (dense_network(784, [200, 200]), (784,), 100, 200),
+    "mlp": (dense_network(784, [200, 200]), (784,), 100, 600),
     "cnn": (cnn, (32, 32, 3), 100, 50),
     "mlp_20_million": (dense_network(1024, [3072, 4096, 1024]), (1024,), 256, 8),
     "small_500": (dense_network(8, [8] * 249), (8,), 100, 100),
