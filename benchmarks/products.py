@@ -50,9 +50,11 @@ def build_loop(way, a, b, turns, jit_compile):
         def body(i, total):
             with tf.control_dependencies([total]):
                 product = way(a.read_value(), b.read_value())
-                # Else what does not depend on the turn is computed once.
-                b[0, 0].assign(b[0, 0] + 0 * product)
-                return i + 1, total + product
+            if jit_compile:
+                # Else XLA computes once what does not depend on the turn.
+                for variable in (a, b):
+                    variable[0, 0].assign(variable[0, 0] + 0 * product)
+            return i + 1, total + product
 
         return tf.while_loop(lambda i, _: i < turns, body, [0, tf.zeros(())])[1]
 
