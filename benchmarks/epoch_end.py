@@ -10,16 +10,13 @@ variables, and the growth of the process while the steps were recorded. Writes J
 """
 
 import argparse
-import json
-import platform
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
+from kept import keep, mlp, quartiles
 
-import keras_fdr
 from keras_fdr import FDRSGD, FDRCallback
 
 STEPS = (10**3, 10**5, 10**7)
@@ -27,15 +24,7 @@ STEPS = (10**3, 10**5, 10**7)
 
 def build_model():
     """The MLP of appendix B.1."""
-    dense = keras.layers.Dense
-    model = keras.Sequential(
-        [
-            keras.Input((784,)),
-            dense(200, activation="relu"),
-            dense(200, activation="relu"),
-            dense(10, activation="softmax"),
-        ]
-    )
+    model = mlp()
     model.compile(FDRSGD(0.1, l2=0.01), loss="sparse_categorical_crossentropy")
     return model
 
@@ -95,10 +84,7 @@ def main():
         row = {
             "steps": record.steps,
             "milliseconds_quartiles": {
-                name: [
-                    round(float(q), 2) for q in np.quantile(times, [0.25, 0.5, 0.75])
-                ]
-                for name, times in milliseconds.items()
+                name: quartiles(times, 2) for name, times in milliseconds.items()
             },
             "record_bytes": sum(v.numpy().nbytes for v in observables.variables),
             "blocks": len(record.sums),
@@ -110,16 +96,9 @@ def main():
     result = {
         "what": "FDRCallback between two epochs, MLP 784-200-200-10",
         "repetitions": args.repetitions,
-        "versions": {
-            "keras_fdr": keras_fdr.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
         "rows": rows,
     }
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Wrote {args.output}")
+    keep(args.output, result)
 
 
 if __name__ == "__main__":

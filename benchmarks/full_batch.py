@@ -13,8 +13,6 @@ over batch sizes; and an epoch of `fit` at batch 100. Writes JSON.
 """
 
 import argparse
-import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -22,8 +20,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from kept import keep, mlp, quartiles
 
-import keras_fdr
 from keras_fdr import FDRSGD, FullBatchPass
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -34,15 +32,7 @@ L2 = 0.01
 
 def build_model():
     """The MLP of appendix B.1."""
-    dense = keras.layers.Dense
-    model = keras.Sequential(
-        [
-            keras.Input((784,)),
-            dense(200, activation="relu"),
-            dense(200, activation="relu"),
-            dense(10, activation="softmax"),
-        ]
-    )
+    model = mlp()
     model.compile(
         optimizer=FDRSGD(l2=L2),
         loss="sparse_categorical_crossentropy",
@@ -162,11 +152,6 @@ def as_called(model, x, y, repetitions):
     }
 
 
-def quartiles(ratios):
-    """Of the ratios, rounded."""
-    return [round(float(q), 3) for q in np.quantile(ratios, [0.25, 0.5, 0.75])]
-
-
 def main():
     """Times both at three batch sizes and writes the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -211,32 +196,25 @@ def main():
         medians = {name: float(np.median(s)) for name, s in seconds.items()}
         best = min(("carried", "in_variables"), key=medians.get)
         ratios = np.array(seconds["pass"]) / np.array(seconds[best])
-        low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        low, ratio, high = quartiles(ratios)
         row = {
             "batch_size": batch_size,
             "seconds": {name: round(s, 4) for name, s in medians.items()},
             "first_call_seconds": round(first_call, 3),
             "best_hand_written": best,
-            "ratio": round(float(ratio), 3),
-            "ratio_quartiles": [round(float(low), 3), round(float(high), 3)],
+            "ratio": ratio,
+            "ratio_quartiles": [low, high],
         }
         print(row)
         rows.append(row)
     result = {
         "what": "full-batch pass over MNIST over the best hand-written loop",
         "repetitions": args.repetitions,
-        "versions": {
-            "keras_fdr": keras_fdr.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
         "rows": rows,
         "as_called": as_called(model, x.reshape(-1, 784), y, args.repetitions),
     }
     print(result["as_called"])
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Wrote {args.output}")
+    keep(args.output, result)
 
 
 def tracing_count(full_batch_pass):

@@ -17,8 +17,6 @@ few percent can be seen.
 
 import argparse
 import json
-import os
-import platform
 import time
 import warnings
 from pathlib import Path
@@ -26,8 +24,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from kept import keep, quartiles
 
-import keras_fdr
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables
 
 CLASSES = 10
@@ -181,12 +179,9 @@ def measure(case, repetitions):
     }
     for name in ("measured", "update"):
         ratios = np.array(seconds[name]) / np.array(seconds["stock"])
-        low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-        row[f"{name}_over_stock"] = round(float(ratio), 3)
-        row[f"{name}_over_stock_quartiles"] = [
-            round(float(low), 3),
-            round(float(high), 3),
-        ]
+        low, ratio, high = quartiles(ratios)
+        row[f"{name}_over_stock"] = ratio
+        row[f"{name}_over_stock_quartiles"] = [low, high]
         row[f"{name}_over_stock_of_fastest"] = round(
             min(seconds[name]) / min(seconds["stock"]), 3
         )
@@ -220,18 +215,10 @@ def main():
         rows[key(row)] = row
         result = {
             "what": "one epoch of fit, over fit with keras.optimizers.SGD",
-            "cores": os.cpu_count(),
-            "versions": {
-                "keras_fdr": keras_fdr.__version__,
-                "keras": keras.__version__,
-                "tensorflow": tf.__version__,
-                "python": platform.python_version(),
-            },
             "rows": list(rows.values()),
         }
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+        keep(args.output, result)
         keras.backend.clear_session()
-    print(f"Wrote {args.output}")
 
 
 def key(row):

@@ -10,16 +10,13 @@ within a turn. Writes JSON.
 """
 
 import argparse
-import json
-import platform
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
+from kept import keep, quartiles
 
-import keras_fdr
 from keras_fdr import FDRSGD, FDRObservables
 from keras_fdr.loop import CompiledLoop, shuffled_batches
 
@@ -85,7 +82,7 @@ def measure(network, momentum, jit_compile, repetitions):
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
     ratios = np.array(seconds[True]) / np.array(seconds[False])
-    low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    low, ratio, high = quartiles(ratios)
     microseconds = {
         str(flag): [
             round(float(q) * 1e6 / len(batches), 1)
@@ -99,8 +96,8 @@ def measure(network, momentum, jit_compile, repetitions):
         "momentum": momentum,
         "jit_compile": jit_compile,
         "microseconds_a_step_quartiles": microseconds,
-        "ratio": round(float(ratio), 3),
-        "ratio_quartiles": [round(float(low), 3), round(float(high), 3)],
+        "ratio": ratio,
+        "ratio_quartiles": [low, high],
         "ratio_of_fastest": round(min(seconds[True]) / min(seconds[False]), 3),
     }
 
@@ -123,16 +120,9 @@ def main():
         "what": "step time with FDRObservables(per_variable=True) over False",
         "repetitions": args.repetitions,
         "steps_a_repetition": EXAMPLES // BATCH_SIZE,
-        "versions": {
-            "keras_fdr": keras_fdr.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
         "rows": rows,
     }
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Wrote {args.output}")
+    keep(args.output, result)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,23 @@ itself), `halves` the diagonal of a 2×2 product of matrices, `ones` the product
 vector of ones. What `keras_fdr.products` takes: without XLA `halves` where oneDNN is
 there, else `sum`; with XLA `ones`. Each runs in a compiled loop in which the next turn
 waits for the last; times are over those of an empty loop. Errors are relative to
-Σ|a_i b_i|. Writes JSON; rows of another number of threads are kept.
+Σ|a_i b_i|. With TF_ENABLE_ONEDNN_OPTS=0 in the environment oneDNN
+is off. Writes JSON; rows of another number of threads, or of the other, are kept.
 """
 
 import argparse
 import json
-import platform
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from kept import keep
 
-SHAPES = ((784, 200), (2048, 4096))
+SHAPES = ((64, 64), (128, 128), (784, 200), (2048, 4096))
+# As TensorFlow reads it when it starts.
+ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 def halves(a, b):
@@ -89,6 +93,7 @@ def measure(shape, jit_compile, repetitions):
     return {
         "shape": list(shape),
         "jit_compile": jit_compile,
+        "onednn": ONEDNN,
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "microseconds": {name: round(t - empty, 1) for name, t in microseconds.items()},
         "errors": errors,
@@ -107,7 +112,8 @@ def main():
     rows = []
     if args.output.exists():
         kept = json.loads(args.output.read_text())["rows"]
-        rows = [row for row in kept if row["threads"] != args.threads]
+        ours = args.threads, ONEDNN
+        rows = [row for row in kept if (row["threads"], row["onednn"]) != ours]
     for shape in SHAPES:
         for jit_compile in (False, True):
             rows.append(measure(shape, jit_compile, args.repetitions))
@@ -115,14 +121,9 @@ def main():
     result = {
         "what": "microseconds of a scalar product of two arrays of float32",
         "repetitions": args.repetitions,
-        "versions": {
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
         "rows": rows,
     }
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Wrote {args.output}")
+    keep(args.output, result)
 
 
 if __name__ == "__main__":

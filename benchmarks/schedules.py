@@ -33,14 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import cifar10_cnn
 import mnist_mlp
 from data import load
-from figure_runs import BATCH_SIZE, shuffled_by_epoch
+from figure_runs import BATCH_SIZE, L2, STEPS_PER_EXECUTION, shuffled_by_epoch
 from jobs import report, run_jobs, versions
 
 MODELS = {"mlp": mnist_mlp.PROTOCOL, "cnn": cifar10_cnn.PROTOCOL}
 EPOCHS = {"mlp": 30, "cnn": 10}
 SEEDS = {"mlp": 3, "cnn": 2}
 HELD_OUT = 5_000
-L2 = 0.01
 load = functools.cache(load)
 
 
@@ -88,7 +87,7 @@ def train(file, args, way, number, seed):
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     protocol = MODELS[args.model]
-    model = protocol.build_model(0.0)
+    model = protocol.network()
     (x, y), test = load(protocol.dataset, args.data_dir, protocol.normalize)
     held_out = x[-HELD_OUT:], y[-HELD_OUT:]
     x, y = (a[: args.examples or -HELD_OUT] for a in (x, y))
@@ -102,8 +101,7 @@ def train(file, args, way, number, seed):
         optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy", "sparse_categorical_crossentropy"],
-        steps_per_execution=model.steps_per_execution,
-        jit_compile=model.jit_compile,
+        steps_per_execution=STEPS_PER_EXECUTION,
     )
     clock = Clock(test)
     history = model.fit(

@@ -15,8 +15,6 @@ no cache holds. Writes JSON.
 
 import argparse
 import collections
-import json
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -24,9 +22,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from kept import keep, mlp
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-import keras_fdr
 from keras_fdr import FDRSGD
 from keras_fdr.loop import CompiledLoop, shuffled_batches
 
@@ -38,15 +36,7 @@ FRAMES = ("_steps", "Eager", "TFE_", "inference", "Run", "Process", "Executor", 
 def build_loop(optimizer, data):
     """The MLP's compiled loop."""
     keras.utils.set_random_seed(0)
-    dense = keras.layers.Dense
-    model = keras.Sequential(
-        [
-            keras.Input((784,)),
-            dense(200, activation="relu"),
-            dense(200, activation="relu"),
-            dense(10, activation="softmax"),
-        ]
-    )
+    model = mlp()
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
     optimizer.build(model.trainable_variables)
     return CompiledLoop(model, data)
@@ -152,16 +142,9 @@ def main():
     result = {
         "what": "one step of the MLP of appendix B.1 on one thread",
         "gigabytes_a_second": bandwidth,
-        "versions": {
-            "keras_fdr": keras_fdr.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
         "rows": rows,
     }
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Wrote {args.output}")
+    keep(args.output, result)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,16 @@ finds: rules can then be changed without training again. Writes JSON.
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from kept import keep
 from recorder import CAPACITY, shortened
 from verdicts import RULES, find_rules, wilson
 
-import keras_fdr
 from keras_fdr import FDRSGD, FDRObservables, FullBatchPass
 from keras_fdr.loop import CompiledLoop, shuffled_batches
 
@@ -177,12 +176,6 @@ def main():
             "networks": {name: SETTINGS[name] for name in args.networks},
         },
         "rules": RULES,
-        "versions": {
-            "keras_fdr": keras_fdr.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
         "networks": {},
     }
     for name in args.networks:
@@ -190,7 +183,7 @@ def main():
         cuts = first_cuts(rows, losses.shape[1], find_rules(RULES))
         result["networks"][name] = summarise(cuts, losses)
         print(name, json.dumps(result["networks"][name], indent=1))
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+        keep(args.output, result)
 
 
 if __name__ == "__main__":

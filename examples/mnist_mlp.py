@@ -11,16 +11,14 @@ Figures 2 and 3 come from one run, which goes on from the end of figure 1.
 """
 
 import keras
-from figure_runs import JIT_COMPILE, LEARNING_RATE, Protocol
+from figure_runs import Protocol
 from figures import main
 
-from keras_fdr import FDRSGD
 
-
-def build_model(momentum):
-    """The network of appendix B.1, compiled."""
+def network():
+    """The network of appendix B.1."""
     dense = keras.layers.Dense
-    model = keras.Sequential(
+    return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
             keras.layers.Flatten(),
@@ -29,14 +27,6 @@ def build_model(momentum):
             dense(10, activation="softmax", kernel_initializer="glorot_normal"),
         ]
     )
-    model.compile(
-        optimizer=FDRSGD(LEARNING_RATE, momentum=momentum, l2=0.01),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=100,
-        jit_compile=JIT_COMPILE,
-    )
-    return model
 
 
 PROTOCOL = Protocol(
@@ -44,7 +34,7 @@ PROTOCOL = Protocol(
     title="MLP on MNIST",
     dataset="mnist",
     normalize="variance",
-    build_model=build_model,
+    network=network,
     momentum=0.0,
     stages=((0.05, 500), (0.02, 500), (0.01, 500), (0.005, 1000), (0.003, 1000)),
     seeds=4,

@@ -26,14 +26,15 @@ def _dot(x, y, kernels):
 
     On accelerators never a product of matrices, whose inputs those may round.
     """
-    if kernels == "xla" and x.shape.rank > 1:
+    # Unknown while tracing, for instance of a kernel on sequences: 0.
+    size = x.shape.num_elements() or 0
+    if kernels == "xla" and size and x.shape.rank > 1:
         # For CPUs, XLA compiles sums element by element, but these to vector code.
         products = tf.reshape(x * y, (-1, x.shape[-1]))
         ones = tf.ones((x.shape[-1], 1), x.dtype)
         return tf.reduce_sum(tf.matmul(products, ones))
     if x is y:
         return 2 * tf.nn.l2_loss(x)
-    size = x.shape.num_elements() or 0
     if kernels == "onednn" and size >= _ONEDNN_LEAST and size % 2 == 0:
         # The diagonal holds the two halves of x·y. Half the work is for nothing, but
         # no array of products goes through memory.

@@ -5,24 +5,14 @@ from pathlib import Path
 
 import keras
 
-from keras_fdr import FDRSGD
-
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 from figure_runs import Protocol
 
 
-def build_model(momentum):
+def network():
     layers = [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
-    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
-    model.compile(
-        optimizer=FDRSGD(0.1, momentum=momentum, l2=0.01),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=3,
-        jit_compile=False,
-    )
-    return model
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers])
 
 
 PROTOCOL = Protocol(
@@ -30,7 +20,7 @@ PROTOCOL = Protocol(
     title="Small",
     dataset="digits",
     normalize="range",
-    build_model=build_model,
+    network=network,
     momentum=0.5,
     stages=((0.05, 100), (0.02, 200)),
     seeds=3,

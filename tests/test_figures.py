@@ -48,7 +48,7 @@ def arguments(tmp_path, number):
 
 
 def test_cnn_is_that_of_appendix_b2():
-    model = cifar10_cnn.build_model(0.9)
+    model = figure_runs.compiled(cifar10_cnn.network(), 0.9)
     shapes = [layer.output.shape[1:] for layer in model.layers]
     maps = [(32, 16), (16, 16), (16, 20), (8, 20), (8, 20), (4, 20)]
     assert shapes == [(w, w, c) for w, c in maps] + [(320,), (10,)]
@@ -58,7 +58,7 @@ def test_cnn_is_that_of_appendix_b2():
 
 
 def test_mlp_is_that_of_appendix_b1():
-    model = mnist_mlp.build_model(0.0)
+    model = figure_runs.compiled(mnist_mlp.network(), 0.0)
     assert model.count_params() == 785 * 200 + 201 * 200 + 201 * 10
     assert_papers_optimizer(model, 0.0)
 
@@ -99,7 +99,7 @@ def test_pixels():
 def test_order_depends_on_seed_and_epoch_only():
     """Each epoch a permutation; the same when a run goes on there."""
     x = np.arange(700)
-    model = figure_cases.build_model(0.0)
+    model = figure_runs.compiled(figure_cases.network(), 0.0)
 
     def order(epoch, seed=0):
         model.optimizer.iterations.assign(7 * epoch)
@@ -121,7 +121,7 @@ def test_fit_takes_each_epochs_own_order():
     weights = []
     for by_hand in (True, False):
         keras.utils.set_random_seed(0)
-        model = figure_cases.build_model(0.0)
+        model = figure_runs.compiled(figure_cases.network(), 0.0)
         if by_hand:
             for epoch in range(3):
                 order = tf.random.experimental.stateless_shuffle(
@@ -224,7 +224,7 @@ def test_figure_3_runs_figure_1_and_its_seeds_in_processes(tmp_path, capsys):
     kept = json.loads((tmp_path / "small_paper.json").read_text())
     assert (kept["scale"], kept["initial_scale"], kept["examples"]) == (0.03, 0.03, 500)
 
-    model = figure_cases.build_model(0.5)
+    model = figure_runs.compiled(figure_cases.network(), 0.5)
     model.load_weights(tmp_path / "small_runs" / "initial" / "end.weights.h5")
     (x, y), _ = data.load("digits", normalize="range")
     whole = landscape.sweep(

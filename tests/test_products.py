@@ -44,14 +44,25 @@ def test_kernels_agree(monkeypatch, kernels):
         check(x, x, products.dots([same], [same]).numpy())
 
 
-def test_an_unknown_shape_is_measured():
+@pytest.mark.parametrize("kernels", ["xla", "onednn", None])
+@pytest.mark.parametrize("shape", [None, [None, None], [None, 200]], ids=str)
+def test_an_unknown_shape_is_measured(monkeypatch, shape, kernels):
+    monkeypatch.setattr(_compat, "cpu_kernels", lambda: kernels)
     x, y = arrays((784, 200))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None])] * 2)
+    @tf.function(input_signature=[tf.TensorSpec(shape)] * 2)
     def run(a, b):
         return products.dots([a], [b])
 
     check(x, y, run(x, y).numpy())
+
+
+@pytest.mark.parametrize("kernels", ["xla", "onednn", None])
+def test_of_nothing(monkeypatch, kernels):
+    monkeypatch.setattr(_compat, "cpu_kernels", lambda: kernels)
+    empty = tf.zeros((3, 0))
+    assert products.dots([empty], [tf.zeros((3, 0))]).numpy() == [0]
+    assert products.dots([empty], [empty]).numpy() == [0]
 
 
 def test_xla_is_noticed_inside_functions_and_loops():

@@ -5,6 +5,7 @@ import numpy as np
 from keras_fdr import _compat
 from keras_fdr.data import as_arrays, checksum
 from keras_fdr.full_batch import FullBatchPass
+from keras_fdr.landscape.arguments import check_arguments, check_dynamics
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.store import Progress, Store
 from keras_fdr.loop import CompiledLoop, independent_batches, shuffled_batches
@@ -107,7 +108,7 @@ def sweep(
     """
     seeds = [int(s) for s in (range(seeds) if np.ndim(seeds) == 0 else seeds)]
     batch_size = int(batch_size)
-    _check_arguments(stages, seeds, initial, mode, full_batch_every)
+    check_arguments(stages, seeds, initial, mode, full_batch_every)
     full_batch_every = int(full_batch_every)
     run = _Run(model, dataset, batch_size, mode, full_batch_every)
     settings = {
@@ -154,7 +155,7 @@ class _Run:
         self._optimizer = optimizer = measuring_optimizer(model, "sweep")
         if optimizer is not model.optimizer:
             _compat.open_loss_scaling(model.optimizer)
-        _check_dynamics(optimizer)
+        check_dynamics(optimizer)
         arrays = as_arrays(dataset)  # One copy for all three.
         self._pass = FullBatchPass(model, arrays)
         if not optimizer.built:
@@ -283,58 +284,3 @@ def _thin_series(record):
         "dissipation": [float(f"{value:.5g}") for value in dissipation[kept]],
         "fluctuation": [float(f"{value:.5g}") for value in fluctuation[kept]],
     }
-
-
-def _check_arguments(stages, seeds, initial, mode, full_batch_every):
-    for name, least, value in [
-        # For two passes in the newest half, hence a drift.
-        *(("stages", 3, stage) for stage in stages),
-        *([("initial", 1, initial)] if initial else []),
-    ]:
-        rate, epochs = value
-        if not 0 < rate < float("inf") or epochs != int(epochs) or epochs < least:
-            raise ValueError(
-                f"`{name}` must have a learning rate above 0 and a whole number of "
-                f"epochs, at least {least}. Received: {value}"
-            )
-    newest_half = min((e - e // 2 for _, e in stages), default=2)
-    whole = full_batch_every == int(full_batch_every)
-    if not (whole and 1 <= full_batch_every < newest_half):
-        raise ValueError(
-            "`full_batch_every` must be an integer, at least 1, and leave two passes "
-            f"in the newest half of each stage, here of {newest_half} epochs. "
-            f"Received: full_batch_every={full_batch_every}"
-        )
-    if not stages:
-        raise ValueError("`stages` must have at least one stage. Received: none")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(
-            "`seeds` must be different integers, at least 0, and one of them at least. "
-            f"Received: seeds={seeds}"
-        )
-    if mode not in ("independent", "paper"):
-        raise ValueError(
-            f'`mode` must be "independent" or "paper". Received: mode={mode!r}'
-        )
-
-
-def _check_dynamics(optimizer):
-    """Refuses what makes the step's gradient another one than ∇f^B."""
-    for name in (
-        "clipnorm",
-        "clipvalue",
-        "global_clipnorm",
-        "gradient_accumulation_steps",
-    ):
-        value = getattr(optimizer, name)
-        if value:
-            raise ValueError(
-                "FDR2 needs steps with the mini-batch gradient itself: compile without "
-                f"`{name}`. Received: {name}={value}"
-            )
-    schedule = _compat.learning_rate_schedule(optimizer)
-    if schedule is not None:
-        raise ValueError(
-            "A sweep sets the learning rates: give the optimizer a float. "
-            f"Received: learning_rate={schedule}"
-        )

@@ -1,0 +1,46 @@
+"""What timing scripts share: the network of appendix B.1, and how results are kept."""
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+import jobs
+
+
+def mlp():
+    """784-200-200-10, not compiled; for images that are flat already."""
+    dense = keras.layers.Dense
+    return keras.Sequential(
+        [
+            keras.Input((784,)),
+            dense(200, activation="relu"),
+            dense(200, activation="relu"),
+            dense(10, activation="softmax"),
+        ]
+    )
+
+
+def quartiles(values, digits=3):
+    """Lower quartile, median and upper quartile, rounded."""
+    return [round(float(q), digits) for q in np.quantile(values, [0.25, 0.5, 0.75])]
+
+
+def keep(path, result):
+    """Writes results as JSON, with what they were made with.
+
+    Args:
+        path: `Path` of the file.
+        result: Dictionary.
+    """
+    made_with = {
+        "cores": os.cpu_count(),
+        "versions": {**jobs.versions(), "python": platform.python_version()},
+    }
+    path.write_text(json.dumps({**made_with, **result}, indent=1) + "\n")
+    print(f"Wrote {path}", flush=True)

@@ -1,0 +1,63 @@
+"""What a sweep is refused for before it begins."""
+
+from keras_fdr import _compat
+
+
+def check_arguments(stages, seeds, initial, mode, full_batch_every):
+    """Refuses what no sweep can be made of; the arguments are those of `sweep`.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    for name, least, value in [
+        # For two passes in the newest half, hence a drift.
+        *(("stages", 3, stage) for stage in stages),
+        *([("initial", 1, initial)] if initial else []),
+    ]:
+        rate, epochs = value
+        if not 0 < rate < float("inf") or epochs != int(epochs) or epochs < least:
+            raise ValueError(
+                f"`{name}` must have a learning rate above 0 and a whole number of "
+                f"epochs, at least {least}. Received: {value}"
+            )
+    newest_half = min((e - e // 2 for _, e in stages), default=2)
+    whole = full_batch_every == int(full_batch_every)
+    if not (whole and 1 <= full_batch_every < newest_half):
+        raise ValueError(
+            "`full_batch_every` must be an integer, at least 1, and leave two passes "
+            f"in the newest half of each stage, here of {newest_half} epochs. "
+            f"Received: full_batch_every={full_batch_every}"
+        )
+    if not stages:
+        raise ValueError("`stages` must have at least one stage. Received: none")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(
+            "`seeds` must be different integers, at least 0, and one of them at least. "
+            f"Received: seeds={seeds}"
+        )
+    if mode not in ("independent", "paper"):
+        raise ValueError(
+            f'`mode` must be "independent" or "paper". Received: mode={mode!r}'
+        )
+
+
+def check_dynamics(optimizer):
+    """Refuses what makes the step's gradient another one than ∇f^B."""
+    for name in (
+        "clipnorm",
+        "clipvalue",
+        "global_clipnorm",
+        "gradient_accumulation_steps",
+    ):
+        value = getattr(optimizer, name)
+        if value:
+            raise ValueError(
+                "FDR2 needs steps with the mini-batch gradient itself: compile without "
+                f"`{name}`. Received: {name}={value}"
+            )
+    schedule = _compat.learning_rate_schedule(optimizer)
+    if schedule is not None:
+        raise ValueError(
+            "A sweep sets the learning rates: give the optimizer a float. "
+            f"Received: learning_rate={schedule}"
+        )
