@@ -190,7 +190,7 @@ class FDRObservables(SavedState, keras.layers.Layer):
             _check_names(names, self.by_variable.weights_count)
         self._weight_names = unique_names(names)
 
-    @tf.function
+    @tf.function(autograph=False)
     def call(
         self, theta, gradient, velocity, learning_rate, momentum, dampening, loss=None
     ):
@@ -257,7 +257,7 @@ class FDRObservables(SavedState, keras.layers.Layer):
         count = self.by_variable.weights_count
         return list(self._weight_names or (f"weight_{i}" for i in range(count)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):
         """Measures FDR2's left side once and adds it to the full-batch record.
 

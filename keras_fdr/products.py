@@ -48,7 +48,7 @@ def dot(a, b):
     return tf.reduce_sum(dots(a, b))
 
 
-@tf.function
+@tf.function(autograph=False)
 def checksum(theta):
     """An int64 scalar that changes with any bit of a list of tensors."""
     # Of integers, so that the order in which they are added does not matter.
