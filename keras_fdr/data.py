@@ -1,5 +1,6 @@
 """Finite labelled data, as a `tf.data.Dataset` of batches or as arrays."""
 
+import math
 import zlib
 
 import keras
@@ -12,8 +13,10 @@ _WHAT_TO_PASS = (
 )
 
 
-# Examples of a batch made from arrays.
-_BATCH_SIZE = 1000
+# A batch made from arrays: large ones are faster, up to a few thousand examples, but
+# what the layers compute of them must fit into memory too.
+_BATCH_BYTES = 2**24
+_BATCH_EXAMPLES = 4096
 
 
 def as_batches(dataset):
@@ -22,7 +25,7 @@ def as_batches(dataset):
     Args:
         dataset: `tf.data.Dataset` of batches `(x, y[, sample_weight])`, or a tuple
             of (nested) arrays of that form with the examples along axis 0, which
-            are cut into batches of 1,000.
+            are cut into batches of at most 16 MiB and 4,096 examples.
 
     Returns:
         A `tf.data.Dataset`.
@@ -35,10 +38,11 @@ def as_batches(dataset):
         return _check_batches(dataset)
     arrays = as_arrays(dataset)
     examples = arrays_length(arrays)
-    starts = tf.data.Dataset.range(0, examples, _BATCH_SIZE)
+    size = _batch_size(arrays, examples)
+    starts = tf.data.Dataset.range(0, examples, size)
 
     def batch(start):
-        return tf.nest.map_structure(lambda a: a[start : start + _BATCH_SIZE], arrays)
+        return tf.nest.map_structure(lambda a: a[start : start + size], arrays)
 
     return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -80,6 +84,15 @@ def arrays_length(arrays):
             f"one. Received: {lengths}"
         )
     return lengths[0]
+
+
+def _batch_size(arrays, examples):
+    """Such that the batches are as large as may be, and nearly equal."""
+    flat = tf.nest.flatten(arrays)
+    # Strings have no size of their own: that of a pointer, or so.
+    size = sum((a.dtype.size or 8) * a.shape[1:].num_elements() for a in flat)
+    largest = max(1, min(_BATCH_EXAMPLES, _BATCH_BYTES // max(size, 1)))
+    return math.ceil(examples / math.ceil(examples / largest))
 
 
 def checksum(arrays):

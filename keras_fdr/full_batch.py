@@ -76,9 +76,9 @@ class FullBatchPass:
     Args:
         model: A compiled `keras.Model`.
         dataset: `tf.data.Dataset` of batches `(x, y)` or `(x, y, sample_weight)`
-            of any size, also unequal; or a tuple of arrays of that form, of which
-            1,000 examples at a time are used. `class_weight` exists in `fit` only:
-            pass `sample_weight`.
+            of any size, also unequal; or a tuple of arrays of that form, which is
+            gone through in batches of at most 16 MiB and 4,096 examples.
+            `class_weight` exists in `fit` only: pass `sample_weight`.
         training: Boolean, whether layers run as in training. With `False` f is a
             function of θ alone, which FDR2 is about. With `True` dropout makes it
             random, and normalisation over the batch makes the result depend on how

@@ -1,11 +1,15 @@
 """Scalar products and checksums of lists of tensors."""
 
+import numpy as np
 import tensorflow as tf
 
 from keras_fdr import _compat
 
-# Below this many elements oneDNN's call costs more than it saves.
-_ONEDNN_LEAST = 2**14
+# Below this many elements oneDNN's call costs more than it saves, and a product of two
+# tensors takes less than the operations that ask for it.
+_SMALL = 2**14
+# Fewer tensors are not worth the operations that stack them.
+_MANY = 4
 
 
 def float64(x):
@@ -17,8 +21,37 @@ def float64(x):
 def dots(a, b):
     """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
     kernels = _compat.cpu_kernels()
-    parts = [_dot(x, y, kernels) for x, y in zip(a, b, strict=True)]
-    return tf.cast(tf.stack(parts), "float64")
+    parts, order = [], []
+    for members in _alike(a):
+        x, y = ([tensors[i] for i in members] for tensors in (a, b))
+        if len(members) < _MANY:
+            parts.append(
+                tf.stack([_dot(*pair, kernels) for pair in zip(x, y, strict=True)])
+            )
+        else:
+            parts.append(_dots_of_alike(x, y, kernels))
+        order.extend(members)
+    products = tf.cast(tf.concat(parts, 0), "float64")
+    return products if len(parts) < 2 else tf.gather(products, np.argsort(order))
+
+
+def _alike(tensors):
+    """The positions of small tensors of the same shape together, of others alone."""
+    groups = {}
+    for i, tensor in enumerate(tensors):
+        size = tensor.shape.num_elements()
+        small = size is not None and 0 < size < _SMALL
+        groups.setdefault(tuple(tensor.shape) if small else i, []).append(i)
+    return groups.values()
+
+
+def _dots_of_alike(x, y, kernels):
+    """The products of many small tensors of one shape in a few operations."""
+    products = tf.reshape(tf.stack(x) * tf.stack(y), (len(x), -1))
+    if kernels == "xla":
+        ones = tf.ones((products.shape[1], 1), products.dtype)
+        return tf.matmul(products, ones)[:, 0]
+    return tf.reduce_sum(products, axis=1)
 
 
 def _dot(x, y, kernels):
@@ -35,7 +68,7 @@ def _dot(x, y, kernels):
         return tf.reduce_sum(tf.matmul(products, ones))
     if x is y:
         return 2 * tf.nn.l2_loss(x)
-    if kernels == "onednn" and size >= _ONEDNN_LEAST and size % 2 == 0:
+    if kernels == "onednn" and size >= _SMALL and size % 2 == 0:
         # The diagonal holds the two halves of x·y. Half the work is for nothing, but
         # no array of products goes through memory.
         halves = [tf.reshape(t, (2, -1)) for t in (x, y)]

@@ -1,5 +1,6 @@
 """Settings of every test: quiet logs, fixed seeds, a fresh Keras."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +20,10 @@ tf.config.set_logical_device_configuration(
 @pytest.fixture(autouse=True, scope="module")
 def clear_session():
     keras.backend.clear_session()
+    # Functions that TensorFlow keeps: else the collector goes through those of all
+    # earlier tests again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

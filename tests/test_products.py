@@ -65,6 +65,37 @@ def test_of_nothing(monkeypatch, kernels):
     assert products.dots([empty], [empty]).numpy() == [0]
 
 
+@pytest.mark.parametrize("kernels", ["xla", "onednn", None])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_many_small_tensors_keep_their_order(monkeypatch, jit_compile, kernels):
+    """Those of one shape are stacked: each product is still in its tensor's place."""
+    monkeypatch.setattr(_compat, "cpu_kernels", lambda: kernels)
+    shapes = [(8, 8), (8,), (), (129, 131)] * 5 + [(3, 0), (8,), (5, 5, 3, 2)]
+    rng = np.random.default_rng(2)
+    x, y = ([rng.normal(size=s).astype("float32") for s in shapes] for _ in range(2))
+    run = tf.function(
+        lambda a, b: (products.dots(a, b), products.dots(a, a)), jit_compile=jit_compile
+    )
+    found = run([tf.constant(v) for v in x], [tf.constant(v) for v in y])
+    for measured, other in zip(found, (y, x), strict=True):
+        assert measured.shape == len(shapes)
+        for a, b, product in zip(x, other, measured.numpy(), strict=True):
+            check(a, b, product[None])
+
+
+def test_many_tensors_take_few_operations():
+    tensors = [tf.zeros((8, 8))] * 500
+
+    def operations(count):
+        run = tf.function(lambda a, b: products.dots(a, b))
+        graph = run.get_concrete_function(tensors[:count], tensors[:count]).graph
+        return sum(
+            o.type not in ("Placeholder", "Const") for o in graph.get_operations()
+        )
+
+    assert operations(500) == operations(4)
+
+
 def test_xla_is_noticed_inside_functions_and_loops():
     seen = []
 

@@ -5,6 +5,7 @@ Run as a script it is one worker:
     python worker_cases.py CHECKS FOLDER [KILLED_WORKER]
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from keras_fdr import FDRSGD, FDRCallback, on_chief
 BATCH = 32
 EPOCHS = 5
 KILLED_IN = (1, 2)  # epoch and batch
+WHERE = signal.SIGUSR1  # to a worker: write the stacks of all threads
 
 
 class Recorder(keras.callbacks.Callback):
@@ -209,13 +211,18 @@ def start(count, folder, *arguments):
 
 
 def finish(processes, seconds):
-    """The exit codes; after `seconds` in all, those still running are killed: -9."""
+    """The exit codes; after `seconds` in all, those still running are killed: -9.
+
+    Before, they write into their logs where they are.
+    """
     until = time.monotonic() + seconds
     try:
         for process in processes:
             process.wait(max(until - time.monotonic(), 0.01))
     except subprocess.TimeoutExpired:
-        pass
+        for process in processes:
+            process.send_signal(WHERE)
+        time.sleep(5)
     finally:
         for process in processes:
             process.kill()
@@ -223,6 +230,7 @@ def finish(processes, seconds):
 
 
 def main(checks, folder, killed=None):
+    faulthandler.register(WHERE)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     index = strategy.cluster_resolver.task_id
     folder = Path(folder)
