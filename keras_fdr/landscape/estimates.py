@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 
 class Estimate(NamedTuple):
@@ -75,8 +76,6 @@ def ratio(numerators, denominators):
 
 
 def _interval(value, standard_error, repetitions):
-    from scipy.stats import t
-
     width = (
         t.ppf(0.975, repetitions - 1) * standard_error if repetitions > 1 else np.nan
     )

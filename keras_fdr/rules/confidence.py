@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.stats import t
 
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
@@ -121,8 +122,6 @@ class ConfidenceRule(Configured):
 
 def _half_width(z, block_length, significance):
     """Half of Student's interval of the mean, by overlapping batch means."""
-    from scipy.stats import t
-
     n = len(z)
     size = max(1, round(math.sqrt(n * block_length) / block_length))
     means = np.convolve(z, np.ones(size) / size, "valid")

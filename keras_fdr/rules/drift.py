@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
@@ -103,8 +104,6 @@ class DriftRule(Configured):
 
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
-        from scipy.stats import norm
-
         why_not = obstacle(record)
         if why_not:
             return Verdict("undecided", record.ratio, record.steps, why_not)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from arviz_stats.base import array_stats
+from scipy.stats import t
 
 # With fewer effective samples the spread of Q is a guess.
 FEW = 4
@@ -59,8 +61,6 @@ class QPath:
         Returns:
             Float; NaN where the window is worth too few independent values.
         """
-        from scipy.stats import t
-
         size = self.effective_sample_size
         if size < FEW:
             return math.nan
@@ -72,8 +72,6 @@ class QPath:
 
 def effective_sample_size(values):
     """How many independent values a series is worth, for its mean; at least 1."""
-    from arviz_stats.base import array_stats
-
     if len(values) < FEW or np.ptp(values) == 0:
         return 1.0
     size = array_stats.ess(values, chain_axis=None, draw_axis=-1, method="mean")
