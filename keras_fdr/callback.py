@@ -156,7 +156,6 @@ class FDRCallback(keras.callbacks.Callback):
         if optimizer is not self.model.optimizer:
             _compat.open_loss_scaling(self.model.optimizer)
         check_execution(self.model)
-        _build_optimizer(self.model)
         announce_shares(self.model, optimizer)
         note = prepare_restart(self)
         if note:
@@ -285,16 +284,6 @@ class FDRCallback(keras.callbacks.Callback):
         if subject not in self._warned_of:
             self._warned_of.add(subject)
             warnings.warn(message, stacklevel=3)
-
-
-def _build_optimizer(model):
-    """Makes its variables here, which `fit` does inside the trace of the first step.
-
-    There each costs 10 ms, and all together a second trace.
-    """
-    if model.built and not model.optimizer.built:
-        with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
 
 
 def _number(value):

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_fdr import _compat
 from keras_fdr._compat import EffectiveGradientOptimizer, learning_rate_schedule
 from keras_fdr.cuts import CutTable
 from keras_fdr.observables import FDRObservables
@@ -139,15 +140,17 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         if self.built:
             return
         check_weights(variables)
-        super().build(variables)
-        if self.momentum:
-            self._slots = self.add_optimizer_variables(variables, "velocity")
-        # Keras builds a layer that it loads from a file before we come here.
-        if not self.observables.built:
-            self.observables.build([v.shape for v in variables])
-        self.observables.name_weights([v.path for v in variables])
-        self.cut_table.build()
-        self.progress.build()
+        # `fit` builds inside the trace of the first step.
+        with _compat.variables_outside_of_traces():
+            super().build(variables)
+            if self.momentum:
+                self._slots = self.add_optimizer_variables(variables, "velocity")
+            # Keras builds a layer that it loads from a file before we come here.
+            if not self.observables.built:
+                self.observables.build([v.shape for v in variables])
+            self.observables.name_weights([v.path for v in variables])
+            self.cut_table.build()
+            self.progress.build()
         self.load_waiting()
 
     def update(self, gradients, loss):

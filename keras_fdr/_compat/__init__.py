@@ -16,6 +16,7 @@ from keras_fdr._compat.optimizers import (
     open_loss_scaling,
 )
 from keras_fdr._compat.replicas import add_over_replicas
+from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
     "EffectiveGradientOptimizer",
@@ -36,4 +37,5 @@ __all__ = [
     "parts_of_losses",
     "surroundings",
     "takes_training",
+    "variables_outside_of_traces",
 ]
