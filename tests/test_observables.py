@@ -316,7 +316,8 @@ def test_traced_once(digits, steps_per_execution):
         model.fit(*digits, **fit)
         assert layer.calls == first
         counts[type(optimizer)] = first
-    assert counts[FDRSGD] == counts[keras.optimizers.SGD]
+    # Stock Keras makes the slots inside the first trace, and so needs a second.
+    assert counts[FDRSGD] == counts[keras.optimizers.SGD] - 1
 
 
 def operations(graph):
