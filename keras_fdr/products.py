@@ -37,7 +37,7 @@ def dots(a, b):
 
 def _alike(tensors):
     """The positions of small tensors of the same shape together, of others alone."""
-    groups = {}
+    groups: dict = {}
     for i, tensor in enumerate(tensors):
         size = tensor.shape.num_elements()
         small = size is not None and 0 < size < _SMALL
