@@ -20,19 +20,20 @@ def float64(x):
 
 def dots(a, b):
     """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
-    kernels = _compat.cpu_kernels()
-    parts, order = [], []
-    for members in _alike(a):
-        x, y = ([tensors[i] for i in members] for tensors in (a, b))
-        if len(members) < _MANY:
-            parts.append(
-                tf.stack([_dot(*pair, kernels) for pair in zip(x, y, strict=True)])
-            )
-        else:
-            parts.append(_dots_of_alike(x, y, kernels))
-        order.extend(members)
-    products = tf.cast(tf.concat(parts, 0), "float64")
-    return products if len(parts) < 2 else tf.gather(products, np.argsort(order))
+    kernels, pairs = _compat.cpu_kernels(), list(zip(a, b, strict=True))
+    groups = [members for members in _alike(a) if len(members) >= _MANY]
+    grouped = {i for members in groups for i in members}
+    alone = [i for i in range(len(pairs)) if i not in grouped]
+    parts = [
+        _dots_of_alike(*zip(*(pairs[i] for i in members), strict=True), kernels)
+        for members in groups
+    ]
+    if alone:
+        parts.append(tf.stack([_dot(*pairs[i], kernels) for i in alone]))
+    if len(parts) == 1:
+        return tf.cast(parts[0], "float64")
+    order = [i for members in (*groups, alone) for i in members]
+    return tf.cast(tf.gather(tf.concat(parts, 0), np.argsort(order)), "float64")
 
 
 def _alike(tensors):

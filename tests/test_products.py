@@ -96,6 +96,13 @@ def test_many_tensors_take_few_operations():
     assert operations(500) == operations(4)
 
 
+def test_few_tensors_need_no_reordering():
+    tensors = [tf.zeros(s) for s in [(8, 8), (8,), (8, 8), (8,), (8, 3), (3,)]]
+    run = tf.function(lambda a, b: products.dots(a, b))
+    graph = run.get_concrete_function(tensors, tensors).graph
+    assert not {"GatherV2", "ConcatV2"} & {o.type for o in graph.get_operations()}
+
+
 def test_xla_is_noticed_inside_functions_and_loops():
     seen = []
 
