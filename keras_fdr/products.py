@@ -24,10 +24,7 @@ def dots(a, b):
     groups = [members for members in _alike(a) if len(members) >= _MANY]
     grouped = {i for members in groups for i in members}
     alone = [i for i in range(len(pairs)) if i not in grouped]
-    parts = [
-        _dots_of_alike(*zip(*(pairs[i] for i in members), strict=True), kernels)
-        for members in groups
-    ]
+    parts = [_dots_of_alike([pairs[i] for i in members], kernels) for members in groups]
     if alone:
         parts.append(tf.stack([_dot(*pairs[i], kernels) for i in alone]))
     if len(parts) == 1:
@@ -46,9 +43,10 @@ def _alike(tensors):
     return groups.values()
 
 
-def _dots_of_alike(x, y, kernels):
+def _dots_of_alike(pairs, kernels):
     """The products of many small tensors of one shape in a few operations."""
-    products = tf.reshape(tf.stack(x) * tf.stack(y), (len(x), -1))
+    x, y = (tf.stack(tensors) for tensors in zip(*pairs, strict=True))
+    products = tf.reshape(x * y, (len(pairs), -1))
     if kernels == "xla":
         ones = tf.ones((products.shape[1], 1), products.dtype)
         return tf.matmul(products, ones)[:, 0]
