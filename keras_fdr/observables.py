@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_fdr import _compat
 from keras_fdr.blocks import BlockSums
 from keras_fdr.by_variable import VariableSums, unique_names
 from keras_fdr.products import checksum, dot, dots, float64
@@ -361,14 +362,20 @@ class FDRObservables(SavedState, keras.layers.Layer):
             for sums in self._step_sums():
                 sums.merge()
 
-        def change(_):
+        def change():
             tf.cond(begins, begin, merge)
+
+        def turn(_):
+            change()
             return [tf.constant(False)]
 
-        # A loop of no turn or one, since XLA copies what a `tf.cond` may change, here
-        # the whole record, in every step.
         pending = tf.logical_or(begins, self.blocks.is_full())
-        tf.while_loop(lambda pending: pending, change, [pending])
+        if _compat.xla_compiles():
+            # It copies what a `tf.cond` may change, here the whole record, in every
+            # step: for it, a loop of no turn or one.
+            tf.while_loop(lambda pending: pending, turn, [pending])
+        else:
+            tf.cond(pending, change, lambda: None)
 
 
 def _check_names(names, count):

@@ -8,6 +8,9 @@ from keras_fdr import _compat
 # Below this many elements oneDNN's call costs more than it saves, and a product of two
 # tensors takes less than the operations that ask for it.
 _SMALL = 2**14
+# Where TensorFlow shares the work of `l2_loss` between threads although that costs more
+# than it saves.
+_SQUARES_BY_HALVES = range(2**16, 2**20 + 1)
 # Fewer tensors are not worth the operations that stack them.
 _MANY = 4
 
@@ -65,13 +68,14 @@ def _dot(x, y, kernels):
         products = tf.reshape(x * y, (-1, x.shape[-1]))
         ones = tf.ones((x.shape[-1], 1), x.dtype)
         return tf.reduce_sum(tf.matmul(products, ones))
-    if x is y:
-        return 2 * tf.nn.l2_loss(x)
-    if kernels == "onednn" and size >= _SMALL and size % 2 == 0:
+    by_halves = size in _SQUARES_BY_HALVES if x is y else size >= _SMALL
+    if kernels == "onednn" and by_halves and size % 2 == 0:
         # The diagonal holds the two halves of x·y. Half the work is for nothing, but
         # no array of products goes through memory.
         halves = [tf.reshape(t, (2, -1)) for t in (x, y)]
         return tf.linalg.trace(tf.matmul(*halves, transpose_b=True))
+    if x is y:
+        return 2 * tf.nn.l2_loss(x)
     return tf.reduce_sum(x * y)
 
 

@@ -6,7 +6,7 @@ one of these names, this is the only folder to change.
 
 from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
-from keras_fdr._compat.kernels import cpu_kernels
+from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
 from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
 from keras_fdr._compat.optimizers import (
@@ -38,4 +38,5 @@ __all__ = [
     "surroundings",
     "takes_training",
     "variables_outside_of_traces",
+    "xla_compiles",
 ]

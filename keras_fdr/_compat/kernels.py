@@ -14,6 +14,11 @@ def cpu_kernels():
     """
     if any(d.device_type != "CPU" for d in tf.config.list_physical_devices()):
         return None
-    if GraphOrParentsInXlaContext(get_default_graph()):
+    if xla_compiles():
         return "xla"
     return "onednn" if _pywrap_util_port.IsMklEnabled() else None
+
+
+def xla_compiles():
+    """Whether the graph that is being traced is for XLA."""
+    return GraphOrParentsInXlaContext(get_default_graph())
