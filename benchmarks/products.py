@@ -5,7 +5,7 @@
 `sum` is the sum of an array of products, `squares` `tf.nn.l2_loss` (of one tensor with
 itself), `halves` the diagonal of a 2×2 product of matrices, `ones` the products times a
 vector of ones. What `keras_fdr.products` takes: without XLA `halves` where oneDNN is
-there, else `sum`; with XLA `ones`. Each runs in a compiled loop in which the next turn
+there, for squares of middling size too, else `sum`; with XLA `ones`. Each runs in a compiled loop in which the next turn
 waits for the last; times are over those of an empty loop. Errors are relative to
 Σ|a_i b_i|. With TF_ENABLE_ONEDNN_OPTS=0 in the environment oneDNN
 is off. Writes JSON; rows of another number of threads, or of the other, are kept.
@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from kept import keep
 
-SHAPES = ((64, 64), (128, 128), (784, 200), (2048, 4096))
+SHAPES = ((64, 64), (128, 128), (784, 200), (1024, 1024), (2048, 4096))
 # As TensorFlow reads it when it starts.
 ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
@@ -41,6 +41,7 @@ WAYS = {
     "empty": lambda a, b: tf.zeros(()),
     "sum": lambda a, b: tf.reduce_sum(a * b),
     "squares": lambda a, b: 2 * tf.nn.l2_loss(a),
+    "squares_by_halves": lambda a, b: halves(a, a),
     "halves": halves,
     "ones": ones,
 }
@@ -85,7 +86,7 @@ def measure(shape, jit_compile, repetitions):
     empty = microseconds.pop("empty")
     errors = {}
     for name in microseconds:
-        factors = (x, x) if name == "squares" else (x, y)
+        factors = (x, x) if name.startswith("squares") else (x, y)
         exact = factors[0].astype(np.float64) * factors[1]
         way = tf.function(WAYS[name], jit_compile=jit_compile, autograph=False)
         error = abs(float(way(*map(tf.constant, factors))) - exact.sum())

@@ -9,8 +9,8 @@ from keras_fdr import _compat
 # tensors takes less than the operations that ask for it.
 _SMALL = 2**14
 # Where TensorFlow shares the work of `l2_loss` between threads although that costs more
-# than it saves.
-_SQUARES_BY_HALVES = range(2**16, 2**20 + 1)
+# than it saves. Beyond, a product of matrices rounds worse: 2e-6 of 2^20 squares.
+_SQUARES_BY_HALVES = range(2**16, 2**18 + 1)
 # Fewer tensors are not worth the operations that stack them.
 _MANY = 4
 

@@ -13,6 +13,9 @@ from keras_fdr.landscape.regression import (
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.plots.figures import finish, new_figure
 
+# Of a legend.
+BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+
 
 def landscape(landscapes, path=None, title=None):
     """Draws FDR2 against the learning rate, figure 3 of the paper.
@@ -56,7 +59,7 @@ def landscape(landscapes, path=None, title=None):
     """
     if not isinstance(landscapes, Mapping):
         landscapes = {None: landscapes}
-    figure = new_figure(figsize=(6.4, 7.2))
+    figure = new_figure(figsize=(8.8, 7.2))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for number, (label, source) in enumerate(landscapes.items()):
         found = source if isinstance(source, Landscape) else fit(source)
@@ -74,7 +77,8 @@ def landscape(landscapes, path=None, title=None):
     top.set(ylabel=r"$\langle O_{FB} \rangle$")
     bottom.set(xlabel=r"learning rate $\eta$", ylabel="relative deviation")
     for axis in (top, bottom):
-        axis.legend(frameon=False, fontsize="small")
+        # Beside it, where no error bar can reach it.
+        axis.legend(frameon=False, fontsize="small", **BESIDE)
     return finish(figure, path, title)
 
 
@@ -139,8 +143,7 @@ def sequential_runs(results, seed=None, path=None, title=None):
     # O_L is noisy while a stage is young, and then also negative.
     axis.set_yscale("log", nonpositive="mask")
     axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
-    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if many else {}
-    axis.legend(frameon=False, fontsize="small", **beside)
+    axis.legend(frameon=False, fontsize="small", **(BESIDE if many else {}))
     return finish(figure, path, title)
 
 
