@@ -5,10 +5,11 @@
 `sum` is the sum of an array of products, `squares` `tf.nn.l2_loss` (of one tensor with
 itself), `halves` the diagonal of a 2×2 product of matrices, `ones` the products times a
 vector of ones. What `keras_fdr.products` takes: without XLA `halves` where oneDNN is
-there, for squares of middling size too, else `sum`; with XLA `ones`. Each runs in a compiled loop in which the next turn
-waits for the last; times are over those of an empty loop. Errors are relative to
-Σ|a_i b_i|. With TF_ENABLE_ONEDNN_OPTS=0 in the environment oneDNN
-is off. Writes JSON; rows of another number of threads, or of the other, are kept.
+there, for squares of middling size too, else `sum`; with XLA `ones`. Each runs in a
+compiled loop in which the next turn waits for the last; times are over those of an
+empty loop. Errors are relative to Σ|a_i b_i|. With TF_ENABLE_ONEDNN_OPTS=0 in the
+environment oneDNN is off. Writes JSON; rows of another number of threads, or of the
+other, are kept.
 """
 
 import argparse
