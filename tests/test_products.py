@@ -44,6 +44,16 @@ def test_kernels_agree(monkeypatch, kernels):
         check(x, x, products.dots([same], [same]).numpy())
 
 
+@pytest.mark.parametrize("shape", [(2048, 2048), (1_500_017,), (262_144,)], ids=str)
+def test_large_products_are_rounded_no_worse(shape):
+    """Where nothing cancels: one sum of 2^22 numbers loses 2e-5, pieces 1e-6."""
+    rng = np.random.default_rng(3)
+    x, y = (rng.uniform(0.5, 1, shape).astype("float32") for _ in range(2))
+    exact = np.sum(x.astype(np.float64) * y)
+    measured = products.dots([tf.constant(x)], [tf.constant(y)]).numpy()
+    np.testing.assert_allclose(measured, [exact], rtol=2e-6)
+
+
 @pytest.mark.parametrize("kernels", ["xla", "onednn", None])
 @pytest.mark.parametrize("shape", [None, [None, None], [None, 200]], ids=str)
 def test_an_unknown_shape_is_measured(monkeypatch, shape, kernels):
