@@ -13,7 +13,7 @@ _SMALL = 2**14
 _SQUARES_BY_HALVES = range(2**16, 2**18 + 1)
 # Rows of matrices are summed one number after the other: 6e-5 of Σ x² are lost for 2^23
 # numbers. Hence pieces, not so many that tracing takes long.
-_PIECES = 64
+_PIECES = 16
 # Fewer tensors are not worth the operations that stack them.
 _MANY = 4
 

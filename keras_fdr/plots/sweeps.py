@@ -61,16 +61,21 @@ def landscape(landscapes, path=None, title=None):
         landscapes = {None: landscapes}
     figure = new_figure(figsize=(8.8, 7.2))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    lines = []
     for number, (label, source) in enumerate(landscapes.items()):
         found = source if isinstance(source, Landscape) else fit(source)
         color = f"C{number}"
-        eta = np.array(found.learning_rates)
         named = "" if label is None else f"{label}: "
         _points(top, found, found.full_batch_dissipation, color, "o", f"{named}O_FB")
-        ends = np.array([0.0, eta[-1]])
-        top.plot(ends, found.slope.value * ends, color=color, lw=0.8)
+        ends = np.array([0.0, found.learning_rates[-1]])
+        lines.append((ends, found.slope.value * ends, color))
         _points(bottom, found, found.residual, color, "o", f"{named}residual")
         _points(bottom, found, found.nonlinearity, color, "x", f"{named}nonlinearity")
+    # A slope that noise made leaves the picture to the points.
+    low, high = top.get_ylim()
+    for ends, heights, color in lines:
+        top.plot(ends, heights, color=color, lw=0.8)
+    top.set_ylim(min(low, 0), high)
     if max(np.abs(bottom.get_ylim())) > 1:
         bottom.set_yscale("symlog", linthresh=0.2)
     bottom.axhline(0, color="gray", lw=0.8)
