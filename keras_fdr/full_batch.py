@@ -13,6 +13,7 @@ from keras_fdr.data import as_batches
 from keras_fdr.gradient_sums import GradientSums
 from keras_fdr.objective import Objective
 from keras_fdr.state import State
+from keras_fdr.workers import true_on_all
 
 # Seconds of silence after which a progress bar appears, and between its updates.
 _PATIENCE = 3.0
@@ -186,7 +187,9 @@ class FullBatchPass:
             count, more = self._advance(iterator, tf.constant(size, tf.int64))
             done, more = done + int(count), bool(more)
             now = time.monotonic()
-            if now - updated < _UPDATE_EVERY:
+            # Workers meet at each batch, so all must make the same calls; their clocks
+            # differ.
+            if true_on_all(self._strategy, now - updated < _UPDATE_EVERY):
                 size *= 2
             elif self.verbose and now - start > _PATIENCE:
                 bar = bar or self._progress_bar()

@@ -122,6 +122,14 @@ def sum_over_replicas(strategy, number):
     return int(strategy.experimental_local_results(sums)[0])
 
 
+def true_on_all(strategy, condition):
+    """Whether `condition` is true on each of the workers; waits for all of them."""
+    if not has_several_workers(strategy):
+        return condition
+    holding = sum_over_replicas(strategy, int(condition))
+    return holding == strategy.num_replicas_in_sync
+
+
 @functools.cache
 def _adder(strategy):
     def add_up(own):

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_fdr
-from keras_fdr import FDRSGD, FDRCallback, on_chief
+from keras_fdr import FDRSGD, FDRCallback, full_batch, on_chief
 
 BATCH = 32
 EPOCHS = 5
@@ -167,8 +167,11 @@ def train_otherwise(strategy):
     }
 
 
-def examples_seen(strategy):
+def examples_seen(strategy, index=0):
     """The examples in full-batch passes over arrays and datasets of awkward sizes."""
+    # The second worker's clock says that no call was short, those of the others that
+    # all were: a pass must not rest on what each finds by itself.
+    full_batch._UPDATE_EVERY = 0.0 if index == 1 else 1e9
     x, y = digits()
     model = make_model(strategy, FDRSGD)
     slices = tf.data.Dataset.from_tensor_slices((x, y))
@@ -238,7 +241,7 @@ def main(checks, folder, killed=None):
     results = train(strategy, folder, callbacks)
     if checks == "all":
         results.update(train_otherwise(strategy))
-        results["examples"] = examples_seen(strategy)
+        results["examples"] = examples_seen(strategy, index)
     np.savez(folder / f"worker_{index}.npz", **results)
 
 
