@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import jobs
@@ -38,8 +39,11 @@ def keep(path, result):
         path: `Path` of the file.
         result: Dictionary.
     """
+    gpus = tf.config.list_physical_devices("GPU")
+    details = map(tf.config.experimental.get_device_details, gpus)
     made_with = {
         "cores": os.cpu_count(),
+        "gpus": [about["device_name"] for about in details],
         "versions": {**jobs.versions(), "python": platform.python_version()},
     }
     path.write_text(json.dumps({**made_with, **result}, indent=1) + "\n")

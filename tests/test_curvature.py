@@ -131,6 +131,32 @@ def test_recurrent_network(rng):
     assert np.isfinite(found.value)
 
 
+@pytest.mark.parametrize("use_cudnn", ["auto", False])
+def test_recurrent_layers_do_without_cudnn(use_cudnn, rng):
+    """Its kernels have no second derivative; whoever trains keeps them."""
+    seen = []
+
+    class Recurrent(keras.layers.GRU):
+        def call(self, *args, **kwargs):
+            seen.append(self.use_cudnn)
+            return super().call(*args, **kwargs)
+
+    with keras.saving.custom_object_scope({"Recurrent": Recurrent}):
+        layer = keras.layers.Bidirectional(Recurrent(3, use_cudnn=use_cudnn))
+    model = keras.Sequential([keras.Input((4, 2)), layer, keras.layers.Dense(1)])
+    model.compile(optimizer=FDRSGD(l2=0.1), loss="mse", jit_compile=False)
+    data = rng.normal(size=(6, 4, 2)), rng.normal(size=(6, 1))
+    sampler = CurvatureSampler(model, data, 6)
+    seen.clear()
+    sampler.draw(rng, 2)
+    assert seen and not any(seen)
+    halves = layer.forward_layer, layer.backward_layer
+    assert [half.use_cudnn for half in halves] == [use_cudnn] * 2
+    seen.clear()
+    model(data[0])
+    assert set(seen) == {use_cudnn}
+
+
 # Averages over mini-batches, by enumeration.
 
 

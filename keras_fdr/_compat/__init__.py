@@ -8,7 +8,13 @@ from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
-from keras_fdr._compat.models import build, compiled_loss, global_seed, takes_training
+from keras_fdr._compat.models import (
+    build,
+    compiled_loss,
+    global_seed,
+    takes_training,
+    twice_differentiable,
+)
 from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
     built_weights,
@@ -37,6 +43,7 @@ __all__ = [
     "parts_of_losses",
     "surroundings",
     "takes_training",
+    "twice_differentiable",
     "variables_outside_of_traces",
     "xla_compiles",
 ]

@@ -1,5 +1,7 @@
 """What `compile` made of a model."""
 
+import contextlib
+
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.utils.tracking import DotNotTrackScope
@@ -37,3 +39,19 @@ def build(model, batch_spec):
             model._symbolic_build(data_batch=batch_spec)
         finally:
             model.optimizer = optimizer
+
+
+@contextlib.contextmanager
+def twice_differentiable(model):
+    """Traces recurrent layers as loops over time: cuDNN's have no second derivative."""
+    layers = [
+        layer for layer in model._flatten_layers() if getattr(layer, "use_cudnn", False)
+    ]
+    kept = [layer.use_cudnn for layer in layers]
+    try:
+        for layer in layers:
+            layer.use_cudnn = False
+        yield
+    finally:
+        for layer, use_cudnn in zip(layers, kept, strict=True):
+            layer.use_cudnn = use_cudnn

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_fdr import _compat
 from keras_fdr.data import arrays_length, as_arrays, batch_spec
 from keras_fdr.landscape.estimates import mean
 from keras_fdr.loop import gather, independent_batches
@@ -102,7 +103,8 @@ class CurvatureSampler:
 
     def _gradient(self, examples):
         batch = gather(self._arrays, examples)
-        return self._objective.gradient(*(*batch, None)[:3])
+        with _compat.twice_differentiable(self._objective.model):
+            return self._objective.gradient(*(*batch, None)[:3])
 
     def _zero_where_none(self, tensors):
         weights = self._objective.weights
