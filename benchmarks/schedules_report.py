@@ -141,8 +141,11 @@ def picture(everything, path):
             )
             epochs = range(1, len(run["learning_rate"]) + 1)
             style = {"color": f"C{place}", "lw": 1.2, "drawstyle": "steps-mid"}
-            right.plot(epochs, run["learning_rate"], label=way, **style)
+            right.plot(epochs, run["learning_rate"], **style)
         left.set_yticks(range(len(ways)), ways)
+        # The legend of both.
+        for place, label in enumerate(left.get_yticklabels()):
+            label.set_color(f"C{place}")
         left.invert_yaxis()
         left.grid(axis="x", lw=0.4)
         # Chance says nothing of the others.
@@ -153,7 +156,6 @@ def picture(everything, path):
         right.set(xlabel="epochs", ylabel=f"learning rate, {which}, seed 0")
         # The cosine ends at 0.
         right.set_yscale("log", nonpositive="mask")
-        right.legend(frameon=False, fontsize="x-small")
     figure.savefig(path, dpi=150)
 
 

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import tensorflow as tf
@@ -40,7 +40,8 @@ class Protocol:
         default_scale: From a figure to the fraction of the paper's epochs for a
             first look in a few minutes.
         default_seeds: Of figures 2 and 3, for the same.
-        default_examples: Training images for the same; `None` for all.
+        default_examples: From a figure to the training images for the same; all
+            where it says nothing.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Protocol:
     seeds: int
     default_scale: dict[int, float]
     default_seeds: int
-    default_examples: int | None = None
+    default_examples: dict[int, int] = field(default_factory=dict)
 
 
 # Figure 1 ----------------------------------------------------------------------

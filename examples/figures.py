@@ -74,7 +74,7 @@ def parse(protocol, description, arguments=None):
         "examples",
         f"how many training images, at least {BATCH_SIZE}; 0 for all",
         type=_examples,
-        default=protocol.default_examples or 0,
+        default=protocol.default_examples.get(figure, 0),
     )
     if figure in (2, 3):
         add("seeds", "how many", type=_count, default=protocol.default_seeds)

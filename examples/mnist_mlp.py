@@ -38,7 +38,7 @@ PROTOCOL = Protocol(
     momentum=0.0,
     stages=((0.05, 500), (0.02, 500), (0.01, 500), (0.005, 1000), (0.003, 1000)),
     seeds=4,
-    default_scale={1: 0.2, 2: 0.04, 3: 0.04, 4: 0.1},
+    default_scale={1: 0.2, 2: 0.03, 3: 0.03, 4: 0.1},
     default_seeds=2,
 )
 

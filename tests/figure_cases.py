@@ -26,5 +26,5 @@ PROTOCOL = Protocol(
     seeds=3,
     default_scale={1: 0.02, 2: 0.03, 3: 0.03, 4: 0.02},
     default_seeds=2,
-    default_examples=500,
+    default_examples=dict.fromkeys((1, 2, 3, 4), 500),
 )
