@@ -67,9 +67,9 @@ PROTOCOL = Protocol(
         (0.0001, 800),
     ),
     seeds=16,
-    default_scale={1: 0.2, 2: 0.005, 3: 0.005, 4: 0.05},
+    default_scale={1: 0.2, 2: 0.005, 3: 0.005, 4: 0.04},
     default_seeds=2,
-    default_examples={1: 10_000, 2: 4_000, 3: 4_000, 4: 10_000},
+    default_examples={1: 10_000, 2: 3_000, 3: 3_000, 4: 10_000},
 )
 
 
