@@ -13,19 +13,15 @@ over batch sizes; and an epoch of `fit` at batch 100. Writes JSON.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import keep, mlp, quartiles
+from kept import keep, load, mlp, quartiles
 
 from keras_fdr import FDRSGD, FullBatchPass
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-from data import load
 
 L2 = 0.01
 

@@ -1,4 +1,4 @@
-"""What timing scripts share: the network of appendix B.1, and how results are kept."""
+"""What scripts share: images, the network of appendix B.1, and how results are kept."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import jobs
+from data import load as load  # Scripts import it from here.
 
 
 def mlp():

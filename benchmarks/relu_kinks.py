@@ -10,19 +10,16 @@ where f is smooth; the kinks of ReLU add to the second only. Writes JSON.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from kept import load
 
 import keras_fdr
 from keras_fdr import FDRSGD, FullBatchPass
 from keras_fdr.landscape.curvature import CurvatureSampler
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-from data import load
 
 DISTANCES = (0.001, 0.01, 0.05, 0.1)
 DIRECTIONS = 40

@@ -17,21 +17,17 @@ finds: rules can then be changed without training again. Writes JSON.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import keep
+from kept import keep, load
 from recorder import CAPACITY, shortened
 from verdicts import RULES, find_rules, wilson
 
 from keras_fdr import FDRSGD, FDRObservables, FullBatchPass
 from keras_fdr.loop import CompiledLoop, shuffled_batches
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-from data import load
 
 # dataset, hidden layers, |B|, η, μ, λ, epochs, runs.
 SETTINGS = {

@@ -1,12 +1,6 @@
 """The paper's protocol in small, on scikit-learn's digits."""
 
-import sys
-from pathlib import Path
-
 import keras
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-
 from figure_runs import Protocol
 
 

@@ -4,20 +4,14 @@ Statistical bounds are five standard errors or more: they fail by chance in unde
 of all cases, and seeds are fixed.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from keras_fdr import DriftRule
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
 from processes import PROCESSES, DoubleWell, DriftingAR1, Quadratic
 from recorder import BlockRecorder, shortened
 from verdict_ways import WAYS, statistics
 from verdicts import find_rules, first_cuts, truth, wilson
+
+from keras_fdr import DriftRule
 
 QUADRATICS = [p for p in PROCESSES if isinstance(p, Quadratic)]
 CHAINS = [p for p in PROCESSES if not isinstance(p, DriftingAR1)]

@@ -44,6 +44,7 @@ def test_quickstart(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
+@pytest.mark.process
 def test_landscape(tmp_path):
     """The protocol in small, twice: the second call finds everything finished."""
     arguments = ("--scale", 0.02, "--seeds", 2)
@@ -59,6 +60,7 @@ def test_landscape(tmp_path):
     assert len(list(tmp_path.glob("landscape_digits_figure?.png"))) == 2
 
 
+@pytest.mark.process
 def test_export_savedmodel(tmp_path):
     """Its second process goes on where the first one stopped."""
     example = ROOT / "examples" / "export_savedmodel.py"
@@ -69,6 +71,7 @@ def test_export_savedmodel(tmp_path):
     assert "Full batch: loss" in printed
 
 
+@pytest.mark.process
 def test_multi_worker(tmp_path):
     """One command, real workers, one table whose rows agree bit for bit."""
     printed = run(ROOT / "examples" / "multi_worker.py", "--epochs", 2, cwd=tmp_path)
@@ -77,6 +80,7 @@ def test_multi_worker(tmp_path):
     assert all(row.endswith("same bits") for row in rows)
 
 
+@pytest.mark.process
 @needs_mnist
 def test_mnist_mlp(tmp_path):
     """Figure 4 in four epochs: the first ratios are of the order of 34 and 18."""
@@ -90,6 +94,7 @@ def test_mnist_mlp(tmp_path):
     assert (tmp_path / "mnist_mlp_figure4.png").exists()
 
 
+@pytest.mark.process
 def test_readme_code(tmp_path):
     """The README's first example, as it stands."""
     readme = (ROOT / "README.md").read_text()
@@ -146,6 +151,7 @@ def test_kept_landscapes():
 
 
 @needs_mnist
+@pytest.mark.process
 @pytest.mark.slow
 def test_mnist_results_again(tmp_path):
     example = ROOT / "examples" / "mnist_mlp.py"

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from keras_fdr import FDRCallback, FullBatchPass, Record, export_trainer
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).parent
 BLOCKED = "keras,keras_fdr"
 CUT_BEFORE, PASS_BEFORE = 40, 70

@@ -212,6 +212,7 @@ def test_time_left(capsys, monkeypatch):
 # The whole runner, in processes.
 
 
+@pytest.mark.process
 def test_figure_3_runs_figure_1_and_its_seeds_in_processes(tmp_path, capsys):
     """What a sweep with both seeds finds."""
     figure(3, "--output", tmp_path, "--processes", 2)
@@ -247,6 +248,7 @@ def test_figure_3_runs_figure_1_and_its_seeds_in_processes(tmp_path, capsys):
         figure(3, "--output", tmp_path, "--resume", "--full-batch-every", 2)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_resumed_runs_do_what_is_missing(tmp_path):
     figure(3, "--output", tmp_path, "--processes", 2)

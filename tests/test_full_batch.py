@@ -126,6 +126,7 @@ def test_arrays_in_lists():
         assert FullBatchPass(model, data)().loss == pytest.approx(f, rel=1e-6)
 
 
+@pytest.mark.xla
 @pytest.mark.parametrize("name", ["l2_in_both", "masked_words"])
 def test_compiled_by_xla(name):
     case = CASE[name]

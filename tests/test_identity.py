@@ -114,7 +114,10 @@ EACH = [
 
 @pytest.mark.parametrize(
     "model, case",
-    [*product([dense], PRODUCT), *((m, case) for m in MODELS for case in EACH)],
+    [
+        pytest.param(model, case, marks=[pytest.mark.xla] if case[-1] else [])
+        for model, case in [*product([dense], PRODUCT), *product(MODELS, EACH)]
+    ],
 )
 def test_models(digits, model, case):
     momenta, center, steps_per_execution, jit = case
@@ -133,7 +136,11 @@ def test_models(digits, model, case):
 
 # Each with every (μ, ν), and once compiled by XLA.
 @pytest.mark.parametrize(
-    "mu, nu, jit", [*((*m, False) for m in MOMENTA), (0.5, 0.3, True)]
+    "mu, nu, jit",
+    [
+        *((*m, False) for m in MOMENTA),
+        pytest.param(0.5, 0.3, True, marks=pytest.mark.xla),
+    ],
 )
 @pytest.mark.parametrize(
     "setting",

@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 import worker_cases
 
+pytestmark = pytest.mark.process
+
 LIMIT = 300  # Where many other things run; by themselves it is a tenth.
 
 

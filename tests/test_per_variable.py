@@ -14,6 +14,7 @@ layers = keras.layers
 MOMENTA = [(0.0, 0.0), (0.9, 0.0), (0.5, 0.3)]
 GRAPH = {"jit_compile": False}
 XLA = {"jit_compile": True, "steps_per_execution": 4}
+EXECUTIONS = [GRAPH, pytest.param(XLA, marks=pytest.mark.xla)]
 
 
 def dense():
@@ -107,7 +108,10 @@ SETTINGS = [{}, {"l2": 0.01}, {"clipnorm": 0.2}, {"global_clipnorm": 0.3, "l2": 
 # All of them as a graph; under XLA, where compiling takes seconds, all momenta once.
 CASES = [
     *product(SETTINGS, MOMENTA, [GRAPH]),
-    *product(SETTINGS[-1:], MOMENTA, [XLA]),
+    *(
+        pytest.param(SETTINGS[-1], momenta, XLA, marks=pytest.mark.xla)
+        for momenta in MOMENTA
+    ),
 ]
 
 
@@ -159,7 +163,7 @@ def test_sparse_gradients_and_accumulation(digits):
     check_identity(optimizer, before, after)
 
 
-@pytest.mark.parametrize("execution", [GRAPH, XLA], ids=["graph", "xla"])
+@pytest.mark.parametrize("execution", EXECUTIONS, ids=["graph", "xla"])
 @pytest.mark.parametrize("mu, nu", [(0.0, 0.0), (0.5, 0.3)])
 def test_training_and_total_are_bitwise_the_same(digits, mu, nu, execution):
     results = []
@@ -305,7 +309,7 @@ def without_gradient():
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-@pytest.mark.parametrize("execution", [GRAPH, XLA], ids=["graph", "xla"])
+@pytest.mark.parametrize("execution", EXECUTIONS, ids=["graph", "xla"])
 def test_weights_without_gradient_are_left_out(digits, execution):
     optimizer = FDRSGD(0.2, 0.9, observables=by_itself())
     model, *_ = train(optimizer, digits, model=without_gradient, **execution)

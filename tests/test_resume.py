@@ -16,6 +16,8 @@ from keras_fdr import Record
 # Of "save" each moment is one written array: about 30 a backup.
 MOMENTS = {"batch": 25, "pass": 15, "cut": 2, "save": 60, "saved": 2}
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def context():

@@ -13,6 +13,8 @@ from sweep_twin import Twin, own_epochs
 
 from keras_fdr import landscape
 
+pytestmark = pytest.mark.statistics
+
 COVERAGE_CASES = [
     Case(0.0, 0.0, (0.03, 0.06, 0.09)),
     Case(0.5, 0.3, (0.04, 0.08, 0.12)),

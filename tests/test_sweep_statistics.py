@@ -32,6 +32,8 @@ from oracles import LeastSquares
 from keras_fdr import FDRSGD, landscape
 from keras_fdr.landscape.estimates import mean, ratio
 
+pytestmark = pytest.mark.statistics
+
 CHAINS = 512
 SEEDS = 12
 EPOCHS = 16
