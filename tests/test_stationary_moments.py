@@ -38,8 +38,6 @@ from scipy import stats
 
 from keras_fdr import FDRSGD, FDRObservables
 
-pytestmark = pytest.mark.statistics
-
 SEED = 2019
 CHAINS = 256
 REPETITIONS = 16
