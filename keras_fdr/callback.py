@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.callback_arguments import (
-    DEFAULT_DECAY,
+    DEFAULT_FACTOR,
     DEFAULT_THRESHOLD,
     arguments_of,
     check_arguments,
@@ -58,8 +58,8 @@ class FDRCallback(keras.callbacks.Callback):
 
     Args:
         threshold: Float above 0, X of the paper's rule. Defaults to `0.01`.
-        decay: Float in (0, 1), Y; `None` only measures and never cuts.
-            Defaults to `0.1`.
+        factor: Float in (0, 1), 1 − Y of the paper: a cut multiplies the learning
+            rate by it. `None` only measures and never cuts. Defaults to `0.9`.
         rule: `DriftRule`, `ConfidenceRule` or any function `Record -> Verdict`
             instead of the paper's rule with `threshold`. With
             `FDRObservables(per_variable=True)` it is also called on the `Record` of
@@ -72,10 +72,10 @@ class FDRCallback(keras.callbacks.Callback):
             Defaults to `None`, no passes.
         full_batch_every: Integer, at least 1: epochs from one pass to the next.
             Defaults to `1`.
-        min_learning_rate: Float, at least 0: no cut goes below it.
+        min_lr: Float, at least 0: no cut goes below it.
             Defaults to `0.0`.
         stop_at_minimum: Boolean, whether training stops when the run is
-            stationary at `min_learning_rate`. Defaults to `False`.
+            stationary at `min_lr`. Defaults to `False`.
         reset_velocities_on_cut: Boolean, whether a cut sets the velocities to 0,
             as the paper's sequential runs do. Defaults to `False`.
         verbose: Integer; above 0 each cut is printed with its reason.
@@ -101,12 +101,12 @@ class FDRCallback(keras.callbacks.Callback):
     def __init__(
         self,
         threshold=DEFAULT_THRESHOLD,
-        decay=DEFAULT_DECAY,
+        factor=DEFAULT_FACTOR,
         rule=None,
         on_stationary=None,
         full_batch=None,
         full_batch_every=1,
-        min_learning_rate=0.0,
+        min_lr=0.0,
         stop_at_minimum=False,
         reset_velocities_on_cut=False,
         verbose=0,
@@ -114,18 +114,18 @@ class FDRCallback(keras.callbacks.Callback):
         super().__init__()
         check_arguments(
             threshold,
-            decay,
+            factor,
             rule,
             on_stationary,
             full_batch,
             full_batch_every,
-            min_learning_rate,
+            min_lr,
             stop_at_minimum,
         )
         self.rule = rule or ThresholdRule(threshold)
         self.on_stationary = on_stationary
-        self.decay: Any = None if on_stationary else decay
-        self.min_learning_rate = min_learning_rate
+        self.factor: Any = None if on_stationary else factor
+        self.min_lr = min_lr
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
         self.verbose = verbose
@@ -146,11 +146,11 @@ class FDRCallback(keras.callbacks.Callback):
         del logs
         optimizer = self._optimizer()
         schedule = _compat.learning_rate_schedule(optimizer)
-        if self.decay and schedule is not None:
+        if self.factor and schedule is not None:
             raise ValueError(
                 "A learning rate that follows a schedule cannot also be cut: two "
                 "schedulers would fight. Give the optimizer a float, or pass "
-                "`decay=None` to measure only. Received: "
+                "`factor=None` to measure only. Received: "
                 f"learning_rate={schedule}"
             )
         if optimizer is not self.model.optimizer:
@@ -219,7 +219,7 @@ class FDRCallback(keras.callbacks.Callback):
             if self.on_stationary:
                 self.on_stationary(self.model, verdict)
                 observables.reset()
-            elif self.decay:
+            elif self.factor:
                 self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
         ended = self.model.stop_training and not stopped_by_others
@@ -238,7 +238,7 @@ class FDRCallback(keras.callbacks.Callback):
         return measuring_optimizer(self.model, "FDRCallback")
 
     def _cut(self, epoch, optimizer, old, verdict):
-        new = max((1 - self.decay) * old, self.min_learning_rate)
+        new = max(self.factor * old, self.min_lr)
         if np.float32(new) >= np.float32(old):
             if self.stop_at_minimum:
                 self.model.stop_training = True
@@ -260,12 +260,12 @@ class FDRCallback(keras.callbacks.Callback):
 
     def _warn_of_breaks(self, observables, record):
         changed = observables.restart_count() > self._restarts
-        if changed and self.decay:
+        if changed and self.factor:
             warnings.warn(
                 "The learning rate was changed inside a record by someone else than "
                 f"`FDRCallback` (from {self._record_learning_rate:.6g} to "
                 f"{record.learning_rate:.6g}): the record restarted at t = 0. "
-                "Pass `decay=None` to leave the schedule to the other.",
+                "Pass `factor=None` to leave the schedule to the other.",
                 stacklevel=3,
             )
         if record.first_nonfinite("dissipation", "fluctuation"):

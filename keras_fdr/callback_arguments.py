@@ -11,11 +11,11 @@ for rule in (ThresholdRule, ConfidenceRule, DriftRule):
     keras.saving.register_keras_serializable(package="keras_fdr")(rule)
 
 DEFAULT_THRESHOLD = 0.01
-DEFAULT_DECAY = 0.1
+DEFAULT_FACTOR = 0.9
 
 _PLAIN = (
-    "decay",
-    "min_learning_rate",
+    "factor",
+    "min_lr",
     "stop_at_minimum",
     "reset_velocities_on_cut",
     "verbose",
@@ -24,12 +24,12 @@ _PLAIN = (
 
 def check_arguments(
     threshold,
-    decay,
+    factor,
     rule,
     on_stationary,
     full_batch,
     full_batch_every,
-    min_learning_rate,
+    min_lr,
     stop_at_minimum,
 ):
     """Refuses values out of range, and arguments that contradict each other.
@@ -38,21 +38,18 @@ def check_arguments(
         ValueError: If one is out of range, or needs another.
         TypeError: If `rule` or `on_stationary` is no function.
     """
-    if decay is not None and not 0 < decay < 1:
+    if factor is not None and not 0 < factor < 1:
         raise ValueError(
-            "`decay` must be in (0, 1), or None to measure without cutting. "
-            f"Received: decay={decay}"
+            "`factor` must be in (0, 1), or None to measure without cutting. "
+            f"Received: factor={factor}"
         )
-    if not 0 <= min_learning_rate < math.inf:
+    if not 0 <= min_lr < math.inf:
+        raise ValueError(f"`min_lr` must be at least 0. Received: min_lr={min_lr}")
+    if stop_at_minimum and not (factor and min_lr):
         raise ValueError(
-            "`min_learning_rate` must be at least 0. "
-            f"Received: min_learning_rate={min_learning_rate}"
-        )
-    if stop_at_minimum and not (decay and min_learning_rate):
-        raise ValueError(
-            "`stop_at_minimum` needs a `decay` and a `min_learning_rate` above 0, "
+            "`stop_at_minimum` needs a `factor` and a `min_lr` above 0, "
             "else the minimum is never reached. Received: "
-            f"decay={decay}, min_learning_rate={min_learning_rate}"
+            f"factor={factor}, min_lr={min_lr}"
         )
     if rule is not None and threshold != DEFAULT_THRESHOLD:
         raise ValueError(
@@ -68,11 +65,11 @@ def check_arguments(
             "`on_stationary` must be a function `(model, verdict)`. "
             f"Received: on_stationary={on_stationary}"
         )
-    if on_stationary and (decay, min_learning_rate) != (DEFAULT_DECAY, 0):
+    if on_stationary and (factor, min_lr) != (DEFAULT_FACTOR, 0):
         raise ValueError(
-            "`on_stationary` is called instead of a cut: leave out `decay` and "
-            "`min_learning_rate`. Received: "
-            f"decay={decay}, min_learning_rate={min_learning_rate}"
+            "`on_stationary` is called instead of a cut: leave out `factor` and "
+            "`min_lr`. Received: "
+            f"factor={factor}, min_lr={min_lr}"
         )
     if full_batch_every < 1 or full_batch_every != int(full_batch_every):
         raise ValueError(

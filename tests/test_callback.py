@@ -46,7 +46,7 @@ class Script:
 
 def test_cuts_when_stationary_and_sets_t_to_0(digits):
     rule = Script("dsdus")
-    callback = FDRCallback(rule=rule, decay=0.25)
+    callback = FDRCallback(rule=rule, factor=0.75)
     model = compiled(FDRSGD(0.1, 0.9, l2=0.01))
     history = fit(model, digits, [callback], epochs=5)
     eta = np.float32([0.1, 0.1, 0.075, 0.075, 0.075])
@@ -76,7 +76,7 @@ def test_logs_are_the_records(digits):
 
 def test_the_papers_rule(digits):
     """Every epoch's decision against |Ō_L/Ō_R − 1| < X, from the logs alone."""
-    callback = FDRCallback(threshold=0.2, decay=0.3)
+    callback = FDRCallback(threshold=0.2, factor=0.7)
     model = compiled(FDRSGD(0.3, 0.9, l2=0.05))
     history = fit(model, digits, [callback], epochs=40)
     ratio = np.array(history["fdr_dissipation"]) / history["fdr_fluctuation"]
@@ -91,7 +91,7 @@ def test_the_papers_rule(digits):
 
 
 def test_minimum(digits):
-    callback = FDRCallback(rule=Script("ssss"), decay=0.5, min_learning_rate=0.04)
+    callback = FDRCallback(rule=Script("ssss"), factor=0.5, min_lr=0.04)
     history = fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=4)
     eta = [0.1, 0.05, 0.04, 0.04]
     np.testing.assert_allclose(history["learning_rate"], eta, rtol=1e-6)
@@ -100,7 +100,7 @@ def test_minimum(digits):
 
 def test_stop_at_minimum(digits):
     callback = FDRCallback(
-        rule=Script("sssd"), decay=0.5, min_learning_rate=0.04, stop_at_minimum=True
+        rule=Script("sssd"), factor=0.5, min_lr=0.04, stop_at_minimum=True
     )
     history = fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=9)
     np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05, 0.04], rtol=1e-6)
@@ -152,7 +152,7 @@ def test_prints_the_reason(digits, capsys):
 
 def test_measures_without_cutting(digits):
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([5], [0.1, 0.05])
-    callback = FDRCallback(decay=None, rule=Script("sss"))
+    callback = FDRCallback(factor=None, rule=Script("sss"))
     history = fit(compiled(FDRSGD(schedule, l2=0.01)), digits, [callback])
     assert callback.cuts == []
     assert history["fdr_stationary"] == [1, 1, 1]
@@ -182,7 +182,7 @@ def schedules():
 def test_two_schedulers_are_refused(digits, number):
     model = compiled(FDRSGD(schedules()[number], l2=0.01))
     before = model.get_weights()
-    with pytest.raises(ValueError, match="two schedulers .*`decay=None`.*Received"):
+    with pytest.raises(ValueError, match="two schedulers .*`factor=None`.*Received"):
         fit(model, digits, [FDRCallback()])
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -200,10 +200,10 @@ def test_another_optimizer_is_refused(digits, policy):
     [
         ({"threshold": 0}, "`threshold` must be above 0. Received: threshold=0"),
         ({"threshold": -1}, "threshold=-1"),
-        ({"decay": 0}, r"`decay` must be in \(0, 1\), .*Received: decay=0"),
-        ({"decay": 1.0}, r"decay=1\.0"),
-        ({"min_learning_rate": -0.1}, "at least 0. Received: min_learning_rate=-0.1"),
-        ({"stop_at_minimum": True}, "`stop_at_minimum` needs .*min_learning_rate=0"),
+        ({"factor": 0}, r"`factor` must be in \(0, 1\), .*Received: factor=0"),
+        ({"factor": 1.0}, r"factor=1\.0"),
+        ({"min_lr": -0.1}, "at least 0. Received: min_lr=-0.1"),
+        ({"stop_at_minimum": True}, "`stop_at_minimum` needs .*min_lr=0"),
         ({"threshold": 0.5, "rule": ThresholdRule()}, "pass it to `rule`.*=0.5"),
     ],
 )
@@ -359,7 +359,7 @@ def test_on_stationary_is_called_instead_of_a_cut(digits):
     assert [record.steps for record in rule.records] == [4, 8, 4, 8]
 
 
-@pytest.mark.parametrize("arguments", [{"decay": 0.3}, {"min_learning_rate": 0.01}])
+@pytest.mark.parametrize("arguments", [{"factor": 0.7}, {"min_lr": 0.01}])
 def test_on_stationary_leaves_no_place_for_a_cut(arguments):
     with pytest.raises(ValueError, match="called instead of a cut"):
         FDRCallback(on_stationary=print, **arguments)
@@ -367,7 +367,7 @@ def test_on_stationary_leaves_no_place_for_a_cut(arguments):
 
 @pytest.mark.parametrize("rule", [DriftRule(), ConfidenceRule("sasa+")])
 def test_other_rules_in_fit(digits, rule):
-    callback = FDRCallback(rule=rule, decay=0.5)
+    callback = FDRCallback(rule=rule, factor=0.5)
     fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=3)
     assert callback.verdict.reason == rule(callback.record).reason
 

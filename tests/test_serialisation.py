@@ -282,8 +282,8 @@ def test_arguments_of_rules_are_all_in_their_configuration():
 def test_callback(name):
     callback = FDRCallback(
         rule=RULES[name],
-        decay=0.3,
-        min_learning_rate=1e-3,
+        factor=0.7,
+        min_lr=1e-3,
         stop_at_minimum=True,
         reset_velocities_on_cut=True,
         verbose=2,
@@ -304,7 +304,7 @@ def test_callback_by_default_and_with_a_threshold():
     for arguments, threshold in (({}, 0.01), ({"threshold": 0.4}, 0.4)):
         config = through_json(FDRCallback(**arguments).get_config())
         assert FDRCallback.from_config(config).rule.threshold == threshold
-    assert FDRCallback.from_config(FDRCallback(decay=None).get_config()).decay is None
+    assert FDRCallback.from_config(FDRCallback(factor=None).get_config()).factor is None
 
 
 @pytest.mark.parametrize(
