@@ -148,7 +148,8 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             # Keras builds a layer that it loads from a file before we come here.
             if not self.observables.built:
                 self.observables.build([v.shape for v in variables])
-            self.observables.name_weights([v.path for v in variables])
+            if not self.observables.has_names():
+                self.observables.name_weights([v.path for v in variables])
             self.cut_table.build()
             self.progress.build()
         self.load_waiting()

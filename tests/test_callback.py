@@ -373,5 +373,5 @@ def test_other_rules_in_fit(digits, rule):
 
 
 def test_on_stationary_must_be_a_function():
-    with pytest.raises(TypeError, match="on_stationary=stop"):
+    with pytest.raises(TypeError, match="on_stationary='stop'"):
         FDRCallback(on_stationary="stop")

@@ -78,7 +78,6 @@ def test_nothing_to_say(tmp_path):
 NOTES = {
     "double_checkpoint=True": lambda f: [good(f, double_checkpoint=False)],
     r"BackupAndRestore\(save_freq": lambda f: [good(f, save_freq=2)],
-    r"ModelCheckpoint\(save_freq": lambda f: [keeping(f, save_freq=2)],
     "lacks the record": lambda f: [keeping(f, "m.h5")],
     "list CSVLogger before Backup": lambda f: [
         good(f),
