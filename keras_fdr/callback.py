@@ -251,7 +251,7 @@ class FDRCallback(keras.callbacks.Callback):
         for name, value in vars(self).items():
             if name == "_passes":
                 # A dataset cannot be copied, nor does anybody change it.
-                new._passes = value and value.fresh()
+                setattr(new, name, value and value.fresh())
             elif name in ("_model", "params"):
                 setattr(new, name, None)
             else:

@@ -28,7 +28,7 @@ class SavedState(_Saveable):
     may_be_missing = False
 
     _waiting = None
-    _is_expected = False
+    is_expected = False
 
     def saved_settings(self):
         """Dictionary of numbers, strings and booleans: what a file must agree in."""
@@ -49,7 +49,7 @@ class SavedState(_Saveable):
         # Keras' stores have keys, but cannot be iterated over.
         keys = store.keys()
         values = {key: np.array(store[key]) for key in keys}
-        expected, self._is_expected = self._is_expected, False
+        expected, self.is_expected = self.is_expected, False
         self._expect_parts(False)
         if not values and (self.may_be_missing or not (self.built or expected)):
             # The file has only model weights and this object has no state yet, or it
@@ -101,7 +101,7 @@ class SavedState(_Saveable):
     def _expect_parts(self, expected):
         for part in vars(self).values():
             if isinstance(part, SavedState):
-                part._is_expected = expected
+                part.is_expected = expected
 
     def _rule(self):
         return (

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_fdr import (
     FDRSGD,
@@ -375,3 +376,101 @@ def test_other_rules_in_fit(digits, rule):
 def test_on_stationary_must_be_a_function():
     with pytest.raises(TypeError, match="on_stationary='stop'"):
         FDRCallback(on_stationary="stop")
+
+
+class SettingTheNextRate(keras.callbacks.Callback):
+    """Halves the rate at an epoch's end, as users' own schedules do."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        optimizer.learning_rate = 0.5 * float(optimizer.learning_rate.numpy())
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        SettingTheNextRate,
+        lambda: keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch),
+        lambda: keras.callbacks.ReduceLROnPlateau(
+            "loss", factor=0.5, patience=1, min_delta=100.0
+        ),
+    ],
+)
+def test_the_logs_have_the_rate_of_the_epoch(digits, make, first):
+    other, ours = make(), FDRCallback(factor=None)
+    callbacks = [other, ours] if first else [ours, other]
+    model = compiled(FDRSGD(0.1, l2=0.01))
+    used = []
+    spy = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: (
+            batch or used.append(float(model.optimizer.learning_rate.numpy()))
+        )
+    )
+    history = fit(model, digits, [*callbacks, spy], epochs=4)
+    assert len(set(used)) > 2
+    np.testing.assert_array_equal(history["fdr_learning_rate"], used)
+    np.testing.assert_array_equal(history["learning_rate"], used)
+
+
+@pytest.mark.parametrize("returned", [None, "stationary", True])
+def test_a_rule_must_return_a_verdict(digits, returned):
+    callback = FDRCallback(rule=lambda record: returned)
+    message = f"`rule` must return a `Verdict` .*Received: {returned!r} from"
+    with pytest.raises(TypeError, match=message):
+        fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=1)
+
+
+def test_a_class_is_no_rule():
+    with pytest.raises(TypeError, match=r"`rule=DriftRule\(\)`. Received: rule=<class"):
+        FDRCallback(rule=DriftRule)
+
+
+@pytest.mark.parametrize("name", ["threshold", "factor", "min_lr", "verbose"])
+@pytest.mark.parametrize("value", ["x", [], float("nan")])
+def test_what_is_no_number_is_refused(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}` .*Received: {name}="):
+        FDRCallback(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    callback = FDRCallback(threshold=np.float32(0.5), factor=np.float64(0.5))
+    assert callback.factor == 0.5
+
+
+@pytest.mark.parametrize("full_batch", [1, "x", (), (np.ones(3),), np.ones((3, 2))])
+def test_no_training_set_is_refused_by_the_arguments_name(full_batch):
+    with pytest.raises((TypeError, ValueError), match="`full_batch` .*Received: "):
+        FDRCallback(full_batch=full_batch)
+
+
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((y - self(x, training=True)) ** 2)
+            loss = self.optimizer.scale_loss(loss) if self.tells else loss
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_step_that_does_not_tell_its_loss_is_noted_once(tells):
+    inputs = keras.Input((64,))
+    model = OwnStep(inputs, keras.layers.Dense(1)(inputs))
+    model.tells = tells
+    model.compile(FDRSGD(0.01, l2=0.01))
+    x = np.random.default_rng(0).normal(size=(8, 64)).astype("float32")
+    callback = FDRCallback(factor=None)
+
+    def train():
+        model.fit(x, x[:, :1], epochs=3, verbose=0, callbacks=[callback])
+
+    if tells:
+        train()
+    else:
+        with pytest.warns(UserWarning, match="loss is missing .*`train_step`") as seen:
+            train()
+        assert len(seen) == 1
+    assert np.isnan(callback.record.half_running_average("loss")) != tells
