@@ -65,7 +65,7 @@ def main():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(100, 784)).astype("float32"), rng.integers(0, 10, 100)
     model = build_model()
-    callback = FDRCallback(decay=None)
+    callback = FDRCallback(factor=None)
     model.fit(x, y, batch_size=100, verbose=0, callbacks=[callback])
     observables = model.optimizer.observables
     rows = []

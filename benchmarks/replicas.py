@@ -102,7 +102,7 @@ def work(rounds):
         model.fit(dataset, verbose=0, shuffle=False, callbacks=callbacks)
         return time.perf_counter() - start
 
-    callback = FDRCallback(decay=None)
+    callback = FDRCallback(factor=None)
     times = {"stock": [], "ours": []}
     for _ in range(rounds + 1):
         times["stock"].append(epoch(stock, []))

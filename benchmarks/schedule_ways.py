@@ -16,16 +16,16 @@ LEARNING_RATE = 0.1
 
 WAYS = {
     "paper's rule": (
-        {"threshold": 0.01, "decay": 0.1},
-        {"threshold": 0.05, "decay": 0.3},
-        {"threshold": 0.05, "decay": 0.5},
+        {"threshold": 0.01, "factor": 0.9},
+        {"threshold": 0.05, "factor": 0.7},
+        {"threshold": 0.05, "factor": 0.5},
     ),
     "SASA": (
-        {"kind": "sasa", "decay": 0.9},
-        {"kind": "sasa", "decay": 0.5},
-        {"kind": "sasa+", "decay": 0.9},
+        {"kind": "sasa", "factor": 0.1},
+        {"kind": "sasa", "factor": 0.5},
+        {"kind": "sasa+", "factor": 0.1},
     ),
-    "DriftRule": ({"decay": 0.1}, {"decay": 0.3}, {"decay": 0.5}),
+    "DriftRule": ({"factor": 0.9}, {"factor": 0.7}, {"factor": 0.5}),
     "constant": ({"eta": 0.1}, {"eta": 0.3}, {"eta": 0.03}),
     # ÷ 10 at these fractions of the epochs.
     "preset": (
@@ -63,7 +63,7 @@ def start(way, setting, epochs, steps):
             "SASA": lambda: ConfidenceRule(setting["kind"]),
             "DriftRule": DriftRule,
         }[way]()
-        callback = FDRCallback(rule=rule, decay=setting["decay"])
+        callback = FDRCallback(rule=rule, factor=setting["factor"])
         return FDRSGD(LEARNING_RATE), [callback]
     if way == "Adam":
         return keras.optimizers.Adam(setting["eta"]), []

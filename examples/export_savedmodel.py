@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 BATCH_SIZE = 32
-THRESHOLD, DECAY = 0.05, 0.5  # X and Y of the rule.
+THRESHOLD, FACTOR = 0.05, 0.5  # X and 1 − Y of the rule.
 
 
 def train_and_export(folder, data, epochs):
@@ -41,7 +41,7 @@ def train_and_export(folder, data, epochs):
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    callback = FDRCallback(threshold=THRESHOLD, decay=DECAY, verbose=1)
+    callback = FDRCallback(threshold=THRESHOLD, factor=FACTOR, verbose=1)
     model.fit(*train, BATCH_SIZE, epochs, verbose=0, callbacks=[callback])
     export_trainer(model, folder / "trainer")
     (x, y), (x_test, y_test) = train, test
@@ -74,7 +74,7 @@ def go_on(folder, epochs):
             f"{np.mean(predicted == data['y_test']):13.3f}"
         )
         if abs(ratio - 1) < THRESHOLD:
-            trainer.set_learning_rate((1 - DECAY) * learning_rate)
+            trainer.set_learning_rate(FACTOR * learning_rate)
     trainer.full_batch_add(data["x"], data["y"])
     row = trainer.full_batch_gradient()
     norm = float(row["full_batch_gradient_norm_squared"]) ** 0.5

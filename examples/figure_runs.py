@@ -78,7 +78,7 @@ def train_initial(protocol, args, epochs):
         shuffle=False,
         epochs=epochs,
         verbose=0,
-        callbacks=[FDRCallback(decay=None), backup(folder), ReportEpochs()],
+        callbacks=[FDRCallback(factor=None), backup(folder), ReportEpochs()],
     )
     model.save_weights(folder / "end.weights.h5")
     record = model.optimizer.observables.record()
@@ -152,10 +152,10 @@ def train_schedule(protocol, args, name, every, folder):
         "full_batch_every": args.full_batch_every,
     }
     if name == "adaptive":
-        scheduler = [FDRCallback(threshold=0.01, decay=0.1, **full_batch)]
+        scheduler = [FDRCallback(threshold=0.01, factor=0.9, **full_batch)]
     else:
         scheduler = [
-            FDRCallback(decay=None, **full_batch),
+            FDRCallback(factor=None, **full_batch),
             keras.callbacks.LearningRateScheduler(
                 lambda epoch, _: LEARNING_RATE / 10 ** (epoch // every)
             ),

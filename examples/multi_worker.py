@@ -57,7 +57,7 @@ def worker(folder, epochs):
             seen.append({**row, "weights": hashlib.sha256(weights).hexdigest()})
 
     log = keras.callbacks.CSVLogger(folder / "log.csv")
-    fdr = FDRCallback(threshold=0.05, decay=0.5, full_batch=train)
+    fdr = FDRCallback(threshold=0.05, factor=0.5, full_batch=train)
     model.fit(
         *train,
         batch_size=64,

@@ -41,7 +41,7 @@ def main():
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    callback = FDRCallback(decay=0.3, verbose=1)
+    callback = FDRCallback(factor=0.7, verbose=1)
     history = model.fit(
         *train,
         batch_size=32,

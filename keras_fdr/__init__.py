@@ -3,6 +3,9 @@
 Reference implementation of [Yaida, 2019](https://arxiv.org/abs/1810.00004).
 """
 
+from keras_fdr import requirements  # noqa: F401
+
+# isort: split
 from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
 from keras_fdr.callback import FDRCallback

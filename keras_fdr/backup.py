@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 
 from keras_fdr import _compat
+from keras_fdr.notices import notice
 
 
 class _Point(NamedTuple):
@@ -47,7 +47,7 @@ def mend(backup, epochs):
         epoch = point.epoch
         if point.ended and epochs and epoch < epochs:
             epoch = epochs
-            _warn(
+            notice(
                 "`FDRCallback` has stopped this run after epoch "
                 f"{point.epoch}, so none of its {epochs} epochs is left."
             )
@@ -56,10 +56,10 @@ def mend(backup, epochs):
             _replace(metadata, lambda partial: partial.write_text(text))
     elif not weights.exists() and metadata.exists():
         metadata.unlink()
-        _warn(_new_start(backup, "was being deleted"))
+        notice(_new_start(backup, "was being deleted"))
     elif not metadata.exists() and _is_broken(weights):
         weights.unlink()
-        _warn(_new_start(backup, "was being written for the first time"))
+        notice(_new_start(backup, "was being written for the first time"))
 
 
 def _point_in(path):
@@ -110,7 +110,3 @@ def _new_start(backup, when):
         f"The run was killed when its backup in {os.fspath(backup.backup_dir)!r} "
         f"{when}, and no other is left: training starts at the first epoch."
     )
-
-
-def _warn(message):
-    warnings.warn(message, stacklevel=6)

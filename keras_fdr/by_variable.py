@@ -1,7 +1,9 @@
 """The record of every weight tensor by itself."""
 
+import json
 from collections import Counter
 
+import numpy as np
 import tensorflow as tf
 
 from keras_fdr.blocks import BlockSums
@@ -9,6 +11,8 @@ from keras_fdr.record import VARIABLE_ROW, Record
 
 # O_L, O_R and whether there was a gradient.
 _COLUMNS = len(VARIABLE_ROW) + 1
+
+_NAMES = "names"
 
 
 class VariableSums(BlockSums):
@@ -26,6 +30,7 @@ class VariableSums(BlockSums):
         # needs a place to wait in.
         super().__init__(capacity, 0, **kwargs)
         self.weights_count = 0
+        self.names: tuple[str, ...] = ()
 
     def count_weights(self, weights):
         """Sets the number of weight tensors, an integer; before `build`."""
@@ -35,6 +40,21 @@ class VariableSums(BlockSums):
     def saved_settings(self):
         """Without the width, which is not known from the beginning."""
         return {"capacity": self.capacity}
+
+    def save_own_variables(self, store):
+        """Also writes the names: a loaded model may give its weights other paths."""
+        super().save_own_variables(store)
+        store[_NAMES] = np.frombuffer(json.dumps(self.names).encode(), "uint8")
+
+    def load_own_variables(self, store):
+        """Also reads the names, which files of earlier versions do not have."""
+        values = {key: np.array(store[key]) for key in store.keys()}  # noqa: SIM118
+        names = values.pop(_NAMES, None)
+        super().load_own_variables(values)
+        loaded = [] if names is None else json.loads(names.tobytes())
+        # A state that was saved before it was built has none.
+        if loaded:
+            self.names = tuple(loaded)
 
     def add(self, known, dissipation, fluctuation):
         """Adds one step; not when full.

@@ -1,6 +1,7 @@
 """The adaptive learning-rate schedule of the paper, as a Keras callback."""
 
-import warnings
+import copy
+import math
 from typing import Any
 
 import keras
@@ -8,20 +9,21 @@ import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.callback_arguments import (
-    DEFAULT_DECAY,
+    DEFAULT_FACTOR,
     DEFAULT_THRESHOLD,
     arguments_of,
     check_arguments,
     config_of,
+    passes_over,
 )
 from keras_fdr.cuts import Cut
 from keras_fdr.distribution import check_execution
-from keras_fdr.epoch_pass import EpochPasses
+from keras_fdr.notices import notice
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import ThresholdRule, Verdict, judge_variables, obstacle
 from keras_fdr.shares import announce_shares
-from keras_fdr.surroundings import prepare_restart
+from keras_fdr.surroundings import check_neighbours, prepare_restart, rate_writers
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -32,7 +34,8 @@ class FDRCallback(keras.callbacks.Callback):
     stationary, then η ← (1−Y) η and t ← 0. The default rule is the paper's,
     |Ō_L/Ō_R − 1| < X, on half-running averages of FDR1's two sides.
 
-    The epoch's logs get `learning_rate` (the η of this epoch),
+    The epoch's logs get `fdr_learning_rate` (the η of the epoch's newest step; also as
+    `learning_rate`, which other callbacks may overwrite),
     `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R), `fdr_ratio` and
     `fdr_stationary` (1.0 or 0.0). With `full_batch`, a `FullBatchPass` at the end of
     the epoch adds `full_batch_loss` (f), `full_batch_gradient_norm` (|∇f|), the
@@ -58,8 +61,8 @@ class FDRCallback(keras.callbacks.Callback):
 
     Args:
         threshold: Float above 0, X of the paper's rule. Defaults to `0.01`.
-        decay: Float in (0, 1), Y; `None` only measures and never cuts.
-            Defaults to `0.1`.
+        factor: Float in (0, 1), 1 − Y of the paper: a cut multiplies the learning
+            rate by it. `None` only measures and never cuts. Defaults to `0.9`.
         rule: `DriftRule`, `ConfidenceRule` or any function `Record -> Verdict`
             instead of the paper's rule with `threshold`. With
             `FDRObservables(per_variable=True)` it is also called on the `Record` of
@@ -72,10 +75,10 @@ class FDRCallback(keras.callbacks.Callback):
             Defaults to `None`, no passes.
         full_batch_every: Integer, at least 1: epochs from one pass to the next.
             Defaults to `1`.
-        min_learning_rate: Float, at least 0: no cut goes below it.
+        min_lr: Float, at least 0: no cut goes below it.
             Defaults to `0.0`.
         stop_at_minimum: Boolean, whether training stops when the run is
-            stationary at `min_learning_rate`. Defaults to `False`.
+            stationary at `min_lr`. Defaults to `False`.
         reset_velocities_on_cut: Boolean, whether a cut sets the velocities to 0,
             as the paper's sequential runs do. Defaults to `False`.
         verbose: Integer; above 0 each cut is printed with its reason.
@@ -90,9 +93,10 @@ class FDRCallback(keras.callbacks.Callback):
     Raises:
         ValueError: If an argument is outside its range; when training begins, if
             the model's optimizer is no `FDRSGD`, or follows a schedule of its own
-            that cuts would fight, or if a callback that saves the model is listed
-            before this one.
-        TypeError: If `rule` is no function.
+            that cuts would fight, if a callback that saves the model is listed
+            before this one, or if there are two of this class.
+        TypeError: If an argument is of a wrong type, or if `rule` returns something
+            else than a `Verdict`.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.3.
@@ -101,12 +105,12 @@ class FDRCallback(keras.callbacks.Callback):
     def __init__(
         self,
         threshold=DEFAULT_THRESHOLD,
-        decay=DEFAULT_DECAY,
+        factor=DEFAULT_FACTOR,
         rule=None,
         on_stationary=None,
         full_batch=None,
         full_batch_every=1,
-        min_learning_rate=0.0,
+        min_lr=0.0,
         stop_at_minimum=False,
         reset_velocities_on_cut=False,
         verbose=0,
@@ -114,27 +118,30 @@ class FDRCallback(keras.callbacks.Callback):
         super().__init__()
         check_arguments(
             threshold,
-            decay,
+            factor,
             rule,
             on_stationary,
             full_batch,
             full_batch_every,
-            min_learning_rate,
+            min_lr,
             stop_at_minimum,
+            reset_velocities_on_cut,
+            verbose,
         )
         self.rule = rule or ThresholdRule(threshold)
         self.on_stationary = on_stationary
-        self.decay: Any = None if on_stationary else decay
-        self.min_learning_rate = min_learning_rate
+        self.factor: Any = None if on_stationary else factor
+        self.min_lr = min_lr
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
         self.verbose = verbose
         self._passes = None
         if full_batch is not None:
-            self._passes = EpochPasses(full_batch, full_batch_every)
+            self._passes = passes_over(full_batch, full_batch_every)
         self.record: Record | None = None
         self.verdict: Verdict | None = None
         self._warned_of: set[str] = set()
+        self._rate_writers: list[str] = []
 
     @property
     def cuts(self):
@@ -146,17 +153,19 @@ class FDRCallback(keras.callbacks.Callback):
         del logs
         optimizer = self._optimizer()
         schedule = _compat.learning_rate_schedule(optimizer)
-        if self.decay and schedule is not None:
+        if self.factor and schedule is not None:
             raise ValueError(
                 "A learning rate that follows a schedule cannot also be cut: two "
                 "schedulers would fight. Give the optimizer a float, or pass "
-                "`decay=None` to measure only. Received: "
+                "`factor=None` to measure only. Received: "
                 f"learning_rate={schedule}"
             )
         if optimizer is not self.model.optimizer:
             _compat.open_loss_scaling(self.model.optimizer)
         check_execution(self.model)
         announce_shares(self.model, optimizer)
+        check_neighbours(self, FDRCallback)
+        self._rate_writers = rate_writers(self)
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)
@@ -183,12 +192,11 @@ class FDRCallback(keras.callbacks.Callback):
         observables = optimizer.observables
         if observables.built and not observables.is_sealed(optimizer.weights):
             observables.reset()
-            warnings.warn(
+            notice(
                 "The weights were changed from outside since the last epoch (by "
                 "another callback, `set_weights`, `load_weights`, or the average that "
                 "`use_ema` puts in their place when training ends): the record "
-                "restarts at t = 0.",
-                stacklevel=2,
+                "restarts at t = 0."
             )
         self._restarts = observables.restart_count()
         self._record_learning_rate = observables.recorded_learning_rate()
@@ -199,16 +207,18 @@ class FDRCallback(keras.callbacks.Callback):
         observables = optimizer.observables
         stopped_by_others = self.model.stop_training
         self.record = record = observables.record()
-        verdict = self.rule(record)
+        verdict = self._judge(record)
         if observables.per_variable:
             by_variable = observables.record_by_variable()
-            verdict = judge_variables(self.rule, verdict, by_variable)
+            verdict = judge_variables(self._judge, verdict, by_variable)
         self.verdict = verdict
         self._warn_of_breaks(observables, record)
         learning_rate = _number(optimizer.learning_rate)
         if logs is not None:
             average = record.half_running_average
-            logs["learning_rate"] = learning_rate
+            # Others may have set the rate of the next epoch by now.
+            measured_at = record.learning_rate if record.steps else learning_rate
+            logs["learning_rate"] = logs["fdr_learning_rate"] = measured_at
             logs["fdr_dissipation"] = average("dissipation")
             logs["fdr_fluctuation"] = average("fluctuation")
             logs["fdr_ratio"] = verdict.ratio
@@ -219,7 +229,7 @@ class FDRCallback(keras.callbacks.Callback):
             if self.on_stationary:
                 self.on_stationary(self.model, verdict)
                 observables.reset()
-            elif self.decay:
+            elif self.factor:
                 self._cut(epoch, optimizer, learning_rate, verdict)
         observables.seal(optimizer.weights)
         ended = self.model.stop_training and not stopped_by_others
@@ -234,11 +244,34 @@ class FDRCallback(keras.callbacks.Callback):
         """The callback that `get_config` describes. Its state is in the optimizer."""
         return cls(**arguments_of(config))
 
+    def __deepcopy__(self, memo):
+        """A callback of the same arguments for another `fit`: it has no model yet."""
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        for name, value in vars(self).items():
+            if name == "_passes":
+                # A dataset cannot be copied, nor does anybody change it.
+                setattr(new, name, value and value.fresh())
+            elif name in ("_model", "params"):
+                setattr(new, name, None)
+            else:
+                setattr(new, name, copy.deepcopy(value, memo))
+        return new
+
     def _optimizer(self):
         return measuring_optimizer(self.model, "FDRCallback")
 
+    def _judge(self, record):
+        verdict = self.rule(record)
+        if not isinstance(verdict, Verdict):
+            raise TypeError(
+                "`rule` must return a `Verdict` for each `Record`. "
+                f"Received: {verdict!r} from rule={self.rule}"
+            )
+        return verdict
+
     def _cut(self, epoch, optimizer, old, verdict):
-        new = max((1 - self.decay) * old, self.min_learning_rate)
+        new = max(self.factor * old, self.min_lr)
         if np.float32(new) >= np.float32(old):
             if self.stop_at_minimum:
                 self.model.stop_training = True
@@ -248,6 +281,14 @@ class FDRCallback(keras.callbacks.Callback):
         optimizer.observables.reset()
         if self.reset_velocities_on_cut:
             optimizer.reset_velocities()
+        if self._rate_writers:
+            self._warn_once(
+                "rate_writers",
+                f"{', '.join(self._rate_writers)} will write the learning rate after "
+                "the cut into the logs of this epoch as `learning_rate`, although the "
+                "epoch was trained with the rate before it. Read `fdr_learning_rate` "
+                "instead, which is the rate of the epoch.",
+            )
         optimizer.cut_table.append(Cut(epoch, old, new, verdict.ratio))
         self._print(
             f"Epoch {epoch + 1}: learning rate cut from {old:.4g} to {new:.4g}. "
@@ -260,16 +301,23 @@ class FDRCallback(keras.callbacks.Callback):
 
     def _warn_of_breaks(self, observables, record):
         changed = observables.restart_count() > self._restarts
-        if changed and self.decay:
-            warnings.warn(
+        if changed and self.factor:
+            notice(
                 "The learning rate was changed inside a record by someone else than "
                 f"`FDRCallback` (from {self._record_learning_rate:.6g} to "
                 f"{record.learning_rate:.6g}): the record restarted at t = 0. "
-                "Pass `decay=None` to leave the schedule to the other.",
-                stacklevel=3,
+                "Pass `factor=None` to leave the schedule to the other."
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
             self._warn_once("nonfinite", obstacle(record))
+        elif record.steps and math.isnan(_first_loss(record)):
+            self._warn_once(
+                "loss",
+                "The loss is missing in the record, so rules that need it cannot "
+                "decide: the model's `train_step` does not tell it to the optimizer. "
+                "Call `loss = self.optimizer.scale_loss(loss)` in `train_step`, "
+                "before the gradients are taken.",
+            )
 
     def _warn_of_clipping(self, optimizer):
         if optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue:
@@ -283,7 +331,12 @@ class FDRCallback(keras.callbacks.Callback):
     def _warn_once(self, subject, message):
         if subject not in self._warned_of:
             self._warned_of.add(subject)
-            warnings.warn(message, stacklevel=3)
+            notice(message)
+
+
+def _first_loss(record):
+    # NaN from the first step on is no overflow: those reach the observables as well.
+    return record.sums[0, record.names.index("loss")]
 
 
 def _number(value):

@@ -1,9 +1,12 @@
 """What `FDRCallback` takes and refuses, and its configuration."""
 
 import math
+import numbers
 
 import keras
+import numpy as np
 
+from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
 
 # Here, since the rules know nothing of Keras.
@@ -11,11 +14,11 @@ for rule in (ThresholdRule, ConfidenceRule, DriftRule):
     keras.saving.register_keras_serializable(package="keras_fdr")(rule)
 
 DEFAULT_THRESHOLD = 0.01
-DEFAULT_DECAY = 0.1
+DEFAULT_FACTOR = 0.9
 
 _PLAIN = (
-    "decay",
-    "min_learning_rate",
+    "factor",
+    "min_lr",
     "stop_at_minimum",
     "reset_velocities_on_cut",
     "verbose",
@@ -24,66 +27,105 @@ _PLAIN = (
 
 def check_arguments(
     threshold,
-    decay,
+    factor,
     rule,
     on_stationary,
     full_batch,
     full_batch_every,
-    min_learning_rate,
+    min_lr,
     stop_at_minimum,
+    reset_velocities_on_cut,
+    verbose,
 ):
     """Refuses values out of range, and arguments that contradict each other.
 
     Raises:
         ValueError: If one is out of range, or needs another.
-        TypeError: If `rule` or `on_stationary` is no function.
+        TypeError: If one is of a wrong type.
     """
-    if decay is not None and not 0 < decay < 1:
+    _check_number("threshold", threshold, "above 0", lambda x: x > 0)
+    if factor is not None:
+        rule_of_factor = "in (0, 1), or None to measure without cutting"
+        _check_number("factor", factor, rule_of_factor, lambda x: 0 < x < 1)
+    _check_number("min_lr", min_lr, "at least 0", lambda x: x >= 0)
+    _check_integer("full_batch_every", full_batch_every, 1)
+    _check_integer("verbose", verbose, 0)
+    _check_boolean("stop_at_minimum", stop_at_minimum)
+    _check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
+    if stop_at_minimum and not (factor and min_lr):
         raise ValueError(
-            "`decay` must be in (0, 1), or None to measure without cutting. "
-            f"Received: decay={decay}"
-        )
-    if not 0 <= min_learning_rate < math.inf:
-        raise ValueError(
-            "`min_learning_rate` must be at least 0. "
-            f"Received: min_learning_rate={min_learning_rate}"
-        )
-    if stop_at_minimum and not (decay and min_learning_rate):
-        raise ValueError(
-            "`stop_at_minimum` needs a `decay` and a `min_learning_rate` above 0, "
-            "else the minimum is never reached. Received: "
-            f"decay={decay}, min_learning_rate={min_learning_rate}"
+            "`stop_at_minimum` needs a `factor` and a `min_lr` above 0, "
+            "otherwise the minimum is never reached. Received: "
+            f"factor={factor}, min_lr={min_lr}"
         )
     if rule is not None and threshold != DEFAULT_THRESHOLD:
         raise ValueError(
             "`threshold` belongs to the default rule: pass it to `rule` instead. "
             f"Received: threshold={threshold}, rule={rule}"
         )
+    if isinstance(rule, type):
+        raise TypeError(
+            "`rule` must be a rule, not a class of rules: call the class, as in "
+            f"`rule={rule.__name__}()`. Received: rule={rule}"
+        )
     if rule is not None and not callable(rule):
         raise TypeError(
-            f"`rule` must be a function `Record -> Verdict`. Received: rule={rule}"
+            f"`rule` must be a function `Record -> Verdict`. Received: rule={rule!r}"
         )
     if on_stationary is not None and not callable(on_stationary):
         raise TypeError(
             "`on_stationary` must be a function `(model, verdict)`. "
-            f"Received: on_stationary={on_stationary}"
+            f"Received: on_stationary={on_stationary!r}"
         )
-    if on_stationary and (decay, min_learning_rate) != (DEFAULT_DECAY, 0):
+    if on_stationary and (factor, min_lr) != (DEFAULT_FACTOR, 0):
         raise ValueError(
-            "`on_stationary` is called instead of a cut: leave out `decay` and "
-            "`min_learning_rate`. Received: "
-            f"decay={decay}, min_learning_rate={min_learning_rate}"
-        )
-    if full_batch_every < 1 or full_batch_every != int(full_batch_every):
-        raise ValueError(
-            "`full_batch_every` must be an integer, at least 1. "
-            f"Received: full_batch_every={full_batch_every}"
+            "`on_stationary` is called instead of a cut: leave out `factor` and "
+            "`min_lr`. Received: "
+            f"factor={factor}, min_lr={min_lr}"
         )
     if full_batch is None and full_batch_every != 1:
         raise ValueError(
             "`full_batch_every` needs a dataset: pass `full_batch` as well. "
             f"Received: full_batch_every={full_batch_every}"
         )
+
+
+def _check_number(name, value, rule, holds):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not (math.isfinite(value) and holds(value)):
+        error = ValueError if number else TypeError
+        kind = "" if number else "a number "
+        raise error(f"`{name}` must be {kind}{rule}. Received: {name}={value!r}")
+
+
+def _check_integer(name, value, least):
+    number = isinstance(value, numbers.Real)
+    if not (number and math.isfinite(value) and value == int(value) >= least):
+        error = ValueError if number else TypeError
+        raise error(
+            f"`{name}` must be an integer, at least {least}. Received: {name}={value!r}"
+        )
+
+
+def _check_boolean(name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
+
+
+def passes_over(full_batch, every):
+    """The passes over the training set, or an error that names the argument.
+
+    Args:
+        full_batch: What `FDRCallback` was given.
+        every: Integer, epochs from one pass to the next.
+    """
+    try:
+        return EpochPasses(full_batch, every)
+    except (TypeError, ValueError) as error:
+        message = str(error).replace("`dataset`", "`full_batch`")
+        if "`full_batch`" not in message:
+            message = f"`full_batch` cannot be used. {message}"
+        raise type(error)(message) from error
 
 
 def config_of(callback, full_batch):

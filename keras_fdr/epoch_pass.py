@@ -17,6 +17,10 @@ class EpochPasses:
         self._every = every
         self._pass: FullBatchPass | None = None
 
+    def fresh(self):
+        """The same passes over the same dataset, for another model."""
+        return EpochPasses(self._batches, self._every)
+
     def prepare(self, model, verbose):
         """Makes the pass for a model that is about to train.
 

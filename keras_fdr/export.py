@@ -1,7 +1,6 @@
 """The training step, with its state, as a SavedModel."""
 
 import os
-import warnings
 
 import keras
 import tensorflow as tf
@@ -9,6 +8,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr import exported_functions as functions
 from keras_fdr.batch_signature import check_signature, default_signature
+from keras_fdr.notices import notice
 from keras_fdr.objective import check_structure
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.state import State
@@ -112,11 +112,10 @@ def export_trainer(model, path, batch_signature=None):
         model.reset_metrics()
         if not observables.is_sealed(optimizer.weights):
             observables.reset()
-            warnings.warn(
+            notice(
                 "The weights were changed since the record was left (by `set_weights`, "
                 "`load_weights`, or the average that `use_ema` puts in their place "
-                "when training ends): the exported record starts at t = 0.",
-                stacklevel=2,
+                "when training ends): the exported record starts at t = 0."
             )
         tf.saved_model.save(trainer, os.fspath(path), signatures=signatures)
     finally:

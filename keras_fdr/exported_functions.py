@@ -4,12 +4,11 @@ Each function of this module returns a dictionary from name to a Python function
 traced once, and the signature of its arguments.
 """
 
-import warnings
-
 import tensorflow as tf
 
 from keras_fdr.full_batch import FullBatch
 from keras_fdr.gradient_sums import GradientSums
+from keras_fdr.notices import notice
 from keras_fdr.objective import Objective
 from keras_fdr.record import FULL_BATCH_ROW, ROW
 
@@ -109,9 +108,7 @@ def full_batch(model, optimizer, signature):
         of_batch = tf.function(lambda *batch: sums.of_batch(*batch)[0], autograph=False)
         traced = of_batch.get_concrete_function(*signature)
     except ValueError as error:
-        warnings.warn(
-            f"`full_batch_gradient` is left out of the export. {error}", stacklevel=3
-        )
+        notice(f"`full_batch_gradient` is left out of the export. {error}")
         return {}
     totals = tf.nest.map_structure(
         lambda value: tf.Variable(tf.zeros(value.shape, value.dtype), trainable=False),

@@ -182,7 +182,7 @@ class FDRObservables(SavedState, keras.layers.Layer):
         Args:
             names: List of strings, one per weight tensor. To those that occur more
                 than once their position is added, as in `"dense/kernel#2"`. They
-                are not saved.
+                are saved with the record and come back with it.
 
         Raises:
             ValueError: If there are not as many names as weight tensors.
@@ -190,6 +190,8 @@ class FDRObservables(SavedState, keras.layers.Layer):
         if self.built and self.per_variable:
             _check_names(names, self.by_variable.weights_count)
         self._weight_names = unique_names(names)
+        if self.per_variable:
+            self.by_variable.names = self._weight_names
 
     @tf.function(autograph=False)
     def call(
@@ -253,10 +255,14 @@ class FDRObservables(SavedState, keras.layers.Layer):
             names=self.weight_names(), **self._values(self.by_variable)
         )
 
+    def has_names(self):
+        """Whether the weight tensors have names, given or loaded with a record."""
+        return bool(self.per_variable and self.by_variable.names)
+
     def weight_names(self):
         """List of strings, the names of `record_by_variable`."""
         count = self.by_variable.weights_count
-        return list(self._weight_names or (f"weight_{i}" for i in range(count)))
+        return list(self.by_variable.names or (f"weight_{i}" for i in range(count)))
 
     @tf.function(autograph=False)
     def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):

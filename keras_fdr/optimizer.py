@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr._compat import EffectiveGradientOptimizer, learning_rate_schedule
 from keras_fdr.cuts import CutTable
+from keras_fdr.notices import notice
 from keras_fdr.observables import FDRObservables
 from keras_fdr.optimizer_arguments import check_weights, refuse_other_dynamics
 from keras_fdr.progress import Progress
@@ -117,6 +118,18 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         return self._l2
 
     @property
+    def variables(self):
+        """List of `keras.Variable`, without those of the record and of the cuts."""
+        if _compat.called_by_set_state_tree():
+            notice(
+                "A state tree has the optimizer's own variables only: the record and "
+                "the cuts of the run are not in it, so those of this optimizer stay as "
+                "they are. Use `save_weights` and `load_weights` with a `.weights.h5` "
+                "file, or `.keras` files, to carry them as well."
+            )
+        return super().variables
+
+    @property
     def velocities(self):
         """List of `keras.Variable`: v(t) of each weight; empty where μ = 0."""
         return [slot for slot in self._slots if slot is not None]
@@ -148,7 +161,8 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             # Keras builds a layer that it loads from a file before we come here.
             if not self.observables.built:
                 self.observables.build([v.shape for v in variables])
-            self.observables.name_weights([v.path for v in variables])
+            if not self.observables.has_names():
+                self.observables.name_weights([v.path for v in variables])
             self.cut_table.build()
             self.progress.build()
         self.load_waiting()

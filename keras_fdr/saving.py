@@ -24,7 +24,11 @@ class SavedState(_Saveable):
     to compile, then load, then fit. Here the values wait for `build`.
     """
 
+    # Parts that were added later say so here, since older files lack them.
+    may_be_missing = False
+
     _waiting = None
+    is_expected = False
 
     def saved_settings(self):
         """Dictionary of numbers, strings and booleans: what a file must agree in."""
@@ -45,8 +49,11 @@ class SavedState(_Saveable):
         # Keras' stores have keys, but cannot be iterated over.
         keys = store.keys()
         values = {key: np.array(store[key]) for key in keys}
-        if not (values or self.built):
-            # A file without any optimizer, and nothing here to lose.
+        expected, self.is_expected = self.is_expected, False
+        self._expect_parts(False)
+        if not values and (self.may_be_missing or not (self.built or expected)):
+            # The file has only model weights and this object has no state yet, or it
+            # was written before this part existed: there is nothing to load.
             return
         theirs = _settings_in(values)
         ours = self.saved_settings()
@@ -64,6 +71,8 @@ class SavedState(_Saveable):
             )
         if not saved_after_build:
             return
+        # Keras loads the parts of an object after the object itself.
+        self._expect_parts(True)
         self._waiting = _Values(values)
         if self.built:
             self.load_waiting()
@@ -88,6 +97,11 @@ class SavedState(_Saveable):
     def own_variables(self):
         """List of `keras.Variable`: those that Keras saves under this object."""
         return self.variables
+
+    def _expect_parts(self, expected):
+        for part in vars(self).values():
+            if isinstance(part, SavedState):
+                part.is_expected = expected
 
     def _rule(self):
         return (

@@ -1,21 +1,81 @@
 """What stands beside `FDRCallback` in `fit`, and what a restart makes of it."""
 
-import warnings
+import dis
 
-import keras
 import tensorflow as tf
-from keras.callbacks import BackupAndRestore, CSVLogger, ModelCheckpoint
+from keras.callbacks import (
+    BackupAndRestore,
+    CSVLogger,
+    ModelCheckpoint,
+    OrbaxCheckpoint,
+    ReduceLROnPlateau,
+    RemoteMonitor,
+    TensorBoard,
+)
 
 from keras_fdr import _compat
 from keras_fdr.backup import mend
+from keras_fdr.notices import notice
 from keras_fdr.workers import unwrapped
 
-_SAVERS = (BackupAndRestore, ModelCheckpoint)
-_LOGGERS = (CSVLogger, keras.callbacks.TensorBoard, keras.callbacks.RemoteMonitor)
+_SAVERS = (BackupAndRestore, ModelCheckpoint, OrbaxCheckpoint)
+_LOGGERS = (CSVLogger, TensorBoard, RemoteMonitor)
+# These put the optimizer's rate of the moment into the logs that they are given.
+_RATE_WRITERS = (TensorBoard, ReduceLROnPlateau)
+_COLUMNS = ("fdr_", "full_batch_")
+
+
+def check_neighbours(callback, kind):
+    """Checks the order of the callbacks, and what they leave out.
+
+    To be called when training begins, from `FDRCallback`.
+
+    Args:
+        callback: The `FDRCallback`.
+        kind: Its class.
+
+    Raises:
+        ValueError: If a callback that saves the model is listed before it, or if
+            there are two of its class.
+    """
+    listed = _listed(callback)
+    if not listed:
+        return
+    if sum(isinstance(c, kind) for c in listed) > 1:
+        names = [_name(c) for c in listed if isinstance(c, kind)]
+        raise ValueError(
+            f"There must be only one `{kind.__name__}` in a `fit`: each would cut the "
+            "learning rate and restart the record of the other. "
+            f"Received: callbacks=[{', '.join(names)}]"
+        )
+    _check_order(listed[: listed.index(callback)], callback)
+    if any(isinstance(c, OrbaxCheckpoint) and not c.save_weights_only for c in listed):
+        notice(
+            "OrbaxCheckpoint saves the weights and the optimizer's own variables only. "
+            "The record and the cuts are left out, so a run that is restored from it "
+            "starts with whatever record the model then has. Use `ModelCheckpoint` "
+            "with a `.keras` or `.weights.h5` file to save them as well."
+        )
+
+
+def rate_writers(callback):
+    """The names of callbacks after this one that overwrite `learning_rate` in the logs.
+
+    Args:
+        callback: The `FDRCallback`, when training begins.
+    """
+    listed = _listed(callback)
+    later = listed[listed.index(callback) :] if listed else []
+    return [_name(c) for c in later if isinstance(c, _RATE_WRITERS)]
+
+
+def _listed(callback):
+    callbacks, _ = _compat.surroundings(callback, callback.model)
+    return [unwrapped(c) for c in callbacks]
 
 
 def prepare_restart(callback):
-    """Checks the order of the callbacks and mends a backup that a kill left broken.
+    """Repairs a backup that a kill left broken, and looks for what a restart loses.
 
     To be called when training begins, from `FDRCallback`, before Keras restores.
 
@@ -25,15 +85,11 @@ def prepare_restart(callback):
     Returns:
         String, what keeps a killed run from going on bitwise and what to change;
         `None` if nothing is seen, or nothing is saved.
-
-    Raises:
-        ValueError: If a callback that saves the model stands before it.
     """
     callbacks, arguments = _compat.surroundings(callback, callback.model)
     if not callbacks:
         return None
     listed = [unwrapped(c) for c in callbacks]
-    _check_order(listed[: listed.index(callback)], callback)
     for backup in callbacks:
         # What acts on the chief only mends its backup there.
         if isinstance(backup, BackupAndRestore):
@@ -59,18 +115,48 @@ def _check_order(earlier, callback):
             "model: else what they save at the end of an epoch lacks its cut. "
             f"Received: callbacks=[{', '.join([*savers, _name(callback)])}]"
         )
-    loggers = [_name(c) for c in earlier if isinstance(c, _LOGGERS)]
+    loggers = [_name(c) for c in earlier if _reads_columns(c)]
     if loggers:
-        warnings.warn(
-            f"{', '.join(loggers)} will not see the columns of `{_name(callback)}`: "
-            f"list `{_name(callback)}` before.",
-            stacklevel=4,
+        notice(
+            f"{', '.join(loggers)} will not see the columns of `{_name(callback)}`, "
+            "since it is listed earlier and so is called before they are written: "
+            f"list `{_name(callback)}` before."
         )
+
+
+def _reads_columns(callback):
+    """Whether a callback does something with all logs, or with ours, at an epoch's end.
+
+    Those of Keras that log are known. The others of Keras look at one column. A user's
+    own callback may log if its method uses the argument `logs` at all.
+    """
+    if isinstance(callback, _LOGGERS):
+        return True
+    if str(getattr(callback, "monitor", "")).startswith(_COLUMNS):
+        return True
+    method = callback.on_epoch_end
+    function = getattr(method, "__func__", method)
+    if (getattr(function, "__module__", None) or "").split(".")[0] == "keras":
+        return False
+    return _uses_argument(function, 2 if function is not method else 1)
+
+
+def _uses_argument(function, position):
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_argcount <= position:
+        # It may be anything that can be called, or may take `*args`.
+        return True
+    name = code.co_varnames[position]
+    return name in code.co_cellvars or any(
+        "LOAD" in step.opname
+        and name in (step.argval if isinstance(step.argval, tuple) else (step.argval,))
+        for step in dis.get_instructions(code)
+    )
 
 
 def _notes_on_savers(callbacks):
     for saver in callbacks:
-        if isinstance(saver, _SAVERS) and saver.save_freq != "epoch":
+        if isinstance(saver, BackupAndRestore) and saver.save_freq != "epoch":
             yield (
                 "after a save within an epoch Keras begins the epoch again, and its "
                 f'first batches count twice: pass `{_name(saver)}(save_freq="epoch")`'

@@ -69,7 +69,7 @@ def compiled(optimizer, units=16, seed=0, normalised=True):
 
 def fit(model, digits, epochs, callbacks=(), initial_epoch=0, passes=True):
     full_batch = digits if passes else None
-    ours = FDRCallback(rule=first_rate_is_done, decay=0.5, full_batch=full_batch)
+    ours = FDRCallback(rule=first_rate_is_done, factor=0.5, full_batch=full_batch)
     history = model.fit(
         *digits,
         batch_size=50,

@@ -71,7 +71,7 @@ def go_on(trainer, folder, arrays, batches, cut_before, pass_before):
     return found
 
 
-def drive(trainer, folder, arrays, batches, epoch, threshold, decay):
+def drive(trainer, folder, arrays, batches, epoch, threshold, factor):
     """The paper's rule, section 3.3, at each epoch's end."""
     history = []
     for start in range(0, len(batches), epoch):
@@ -83,7 +83,7 @@ def drive(trainer, folder, arrays, batches, epoch, threshold, decay):
         learning_rate = float(trainer.learning_rate())
         history.append((learning_rate, ratio, float(logs["loss"])))
         if abs(ratio - 1) < threshold:
-            trainer.set_learning_rate((1 - decay) * learning_rate)
+            trainer.set_learning_rate(factor * learning_rate)
     return {"history": history, "state": state(trainer)}
 
 

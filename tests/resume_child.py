@@ -168,7 +168,7 @@ def train(folder, epochs, connection, kind=None, count=0, wait=True):
             Batches(at),
             FDRCallback(
                 threshold=0.3,
-                decay=0.2,
+                factor=0.8,
                 full_batch=training_set_with(at, arrays),
                 full_batch_every=2,
             ),

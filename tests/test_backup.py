@@ -98,7 +98,7 @@ def run(tmp_path_factory):
     """Every state of the folder in a whole run, and the model after each epoch."""
     folder, album = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("album")
     states = States()
-    callbacks = [FDRCallback(decay=None), states, backup_in(folder / "backup")]
+    callbacks = [FDRCallback(factor=None), states, backup_in(folder / "backup")]
     modules = (*FILES, "saving_lib", "h5py")
     with Photographs(folder / "backup", album, modules) as photographs:
         fresh_model().fit(
@@ -116,7 +116,7 @@ def run(tmp_path_factory):
 def restart(folder, epochs=EPOCHS, **arguments):
     """What Keras begins with, as `fit` would: a model and the first epoch."""
     model = fresh_model()
-    callbacks = [FDRCallback(decay=None), backup_in(folder, **arguments)]
+    callbacks = [FDRCallback(factor=None), backup_in(folder, **arguments)]
     CallbackList(callbacks, model=model, epochs=epochs).on_train_begin()
     return model, model._initial_epoch or 0
 
@@ -256,7 +256,7 @@ def test_epochs_without_the_callback_are_not_forgotten(tmp_path):
     fresh_model().fit(X, Y, epochs=2, callbacks=[backup], **arguments)
     assert restart(folder)[1] == 2
     backup = backup_in(folder, delete_checkpoint=False)
-    callbacks = [FDRCallback(decay=None), backup]
+    callbacks = [FDRCallback(factor=None), backup]
     fresh_model().fit(X, Y, epochs=3, callbacks=callbacks, **arguments)
     assert restart(folder)[1] == 3
     backup = backup_in(folder, delete_checkpoint=False)
@@ -288,7 +288,7 @@ def test_a_run_that_was_stopped_stays_stopped(tmp_path, by_function):
     def callback():
         if by_function:
             return FDRCallback(rule=rule, on_stationary=stop)
-        arguments = {"decay": 0.5, "min_learning_rate": 0.1, "stop_at_minimum": True}
+        arguments = {"factor": 0.5, "min_lr": 0.1, "stop_at_minimum": True}
         return FDRCallback(rule=rule, **arguments)
 
     arguments = {"batch_size": 2, "shuffle": False, "verbose": 0, "epochs": EPOCHS}

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_fdr import (
     FDRSGD,
@@ -46,7 +47,7 @@ class Script:
 
 def test_cuts_when_stationary_and_sets_t_to_0(digits):
     rule = Script("dsdus")
-    callback = FDRCallback(rule=rule, decay=0.25)
+    callback = FDRCallback(rule=rule, factor=0.75)
     model = compiled(FDRSGD(0.1, 0.9, l2=0.01))
     history = fit(model, digits, [callback], epochs=5)
     eta = np.float32([0.1, 0.1, 0.075, 0.075, 0.075])
@@ -76,7 +77,7 @@ def test_logs_are_the_records(digits):
 
 def test_the_papers_rule(digits):
     """Every epoch's decision against |Ō_L/Ō_R − 1| < X, from the logs alone."""
-    callback = FDRCallback(threshold=0.2, decay=0.3)
+    callback = FDRCallback(threshold=0.2, factor=0.7)
     model = compiled(FDRSGD(0.3, 0.9, l2=0.05))
     history = fit(model, digits, [callback], epochs=40)
     ratio = np.array(history["fdr_dissipation"]) / history["fdr_fluctuation"]
@@ -91,7 +92,7 @@ def test_the_papers_rule(digits):
 
 
 def test_minimum(digits):
-    callback = FDRCallback(rule=Script("ssss"), decay=0.5, min_learning_rate=0.04)
+    callback = FDRCallback(rule=Script("ssss"), factor=0.5, min_lr=0.04)
     history = fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=4)
     eta = [0.1, 0.05, 0.04, 0.04]
     np.testing.assert_allclose(history["learning_rate"], eta, rtol=1e-6)
@@ -100,7 +101,7 @@ def test_minimum(digits):
 
 def test_stop_at_minimum(digits):
     callback = FDRCallback(
-        rule=Script("sssd"), decay=0.5, min_learning_rate=0.04, stop_at_minimum=True
+        rule=Script("sssd"), factor=0.5, min_lr=0.04, stop_at_minimum=True
     )
     history = fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=9)
     np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05, 0.04], rtol=1e-6)
@@ -152,7 +153,7 @@ def test_prints_the_reason(digits, capsys):
 
 def test_measures_without_cutting(digits):
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([5], [0.1, 0.05])
-    callback = FDRCallback(decay=None, rule=Script("sss"))
+    callback = FDRCallback(factor=None, rule=Script("sss"))
     history = fit(compiled(FDRSGD(schedule, l2=0.01)), digits, [callback])
     assert callback.cuts == []
     assert history["fdr_stationary"] == [1, 1, 1]
@@ -182,7 +183,7 @@ def schedules():
 def test_two_schedulers_are_refused(digits, number):
     model = compiled(FDRSGD(schedules()[number], l2=0.01))
     before = model.get_weights()
-    with pytest.raises(ValueError, match="two schedulers .*`decay=None`.*Received"):
+    with pytest.raises(ValueError, match="two schedulers .*`factor=None`.*Received"):
         fit(model, digits, [FDRCallback()])
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -200,10 +201,10 @@ def test_another_optimizer_is_refused(digits, policy):
     [
         ({"threshold": 0}, "`threshold` must be above 0. Received: threshold=0"),
         ({"threshold": -1}, "threshold=-1"),
-        ({"decay": 0}, r"`decay` must be in \(0, 1\), .*Received: decay=0"),
-        ({"decay": 1.0}, r"decay=1\.0"),
-        ({"min_learning_rate": -0.1}, "at least 0. Received: min_learning_rate=-0.1"),
-        ({"stop_at_minimum": True}, "`stop_at_minimum` needs .*min_learning_rate=0"),
+        ({"factor": 0}, r"`factor` must be in \(0, 1\), .*Received: factor=0"),
+        ({"factor": 1.0}, r"factor=1\.0"),
+        ({"min_lr": -0.1}, "at least 0. Received: min_lr=-0.1"),
+        ({"stop_at_minimum": True}, "`stop_at_minimum` needs .*min_lr=0"),
         ({"threshold": 0.5, "rule": ThresholdRule()}, "pass it to `rule`.*=0.5"),
     ],
 )
@@ -359,7 +360,7 @@ def test_on_stationary_is_called_instead_of_a_cut(digits):
     assert [record.steps for record in rule.records] == [4, 8, 4, 8]
 
 
-@pytest.mark.parametrize("arguments", [{"decay": 0.3}, {"min_learning_rate": 0.01}])
+@pytest.mark.parametrize("arguments", [{"factor": 0.7}, {"min_lr": 0.01}])
 def test_on_stationary_leaves_no_place_for_a_cut(arguments):
     with pytest.raises(ValueError, match="called instead of a cut"):
         FDRCallback(on_stationary=print, **arguments)
@@ -367,11 +368,109 @@ def test_on_stationary_leaves_no_place_for_a_cut(arguments):
 
 @pytest.mark.parametrize("rule", [DriftRule(), ConfidenceRule("sasa+")])
 def test_other_rules_in_fit(digits, rule):
-    callback = FDRCallback(rule=rule, decay=0.5)
+    callback = FDRCallback(rule=rule, factor=0.5)
     fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=3)
     assert callback.verdict.reason == rule(callback.record).reason
 
 
 def test_on_stationary_must_be_a_function():
-    with pytest.raises(TypeError, match="on_stationary=stop"):
+    with pytest.raises(TypeError, match="on_stationary='stop'"):
         FDRCallback(on_stationary="stop")
+
+
+class SettingTheNextRate(keras.callbacks.Callback):
+    """Halves the rate at an epoch's end, as users' own schedules do."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        optimizer.learning_rate = 0.5 * float(optimizer.learning_rate.numpy())
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        SettingTheNextRate,
+        lambda: keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch),
+        lambda: keras.callbacks.ReduceLROnPlateau(
+            "loss", factor=0.5, patience=1, min_delta=100.0
+        ),
+    ],
+)
+def test_the_logs_have_the_rate_of_the_epoch(digits, make, first):
+    other, ours = make(), FDRCallback(factor=None)
+    callbacks = [other, ours] if first else [ours, other]
+    model = compiled(FDRSGD(0.1, l2=0.01))
+    used = []
+    spy = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: (
+            batch or used.append(float(model.optimizer.learning_rate.numpy()))
+        )
+    )
+    history = fit(model, digits, [*callbacks, spy], epochs=4)
+    assert len(set(used)) > 2
+    np.testing.assert_array_equal(history["fdr_learning_rate"], used)
+    np.testing.assert_array_equal(history["learning_rate"], used)
+
+
+@pytest.mark.parametrize("returned", [None, "stationary", True])
+def test_a_rule_must_return_a_verdict(digits, returned):
+    callback = FDRCallback(rule=lambda record: returned)
+    message = f"`rule` must return a `Verdict` .*Received: {returned!r} from"
+    with pytest.raises(TypeError, match=message):
+        fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=1)
+
+
+def test_a_class_is_no_rule():
+    with pytest.raises(TypeError, match=r"`rule=DriftRule\(\)`. Received: rule=<class"):
+        FDRCallback(rule=DriftRule)
+
+
+@pytest.mark.parametrize("name", ["threshold", "factor", "min_lr", "verbose"])
+@pytest.mark.parametrize("value", ["x", [], float("nan")])
+def test_what_is_no_number_is_refused(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}` .*Received: {name}="):
+        FDRCallback(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    callback = FDRCallback(threshold=np.float32(0.5), factor=np.float64(0.5))
+    assert callback.factor == 0.5
+
+
+@pytest.mark.parametrize("full_batch", [1, "x", (), (np.ones(3),), np.ones((3, 2))])
+def test_no_training_set_is_refused_by_the_arguments_name(full_batch):
+    with pytest.raises((TypeError, ValueError), match="`full_batch` .*Received: "):
+        FDRCallback(full_batch=full_batch)
+
+
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((y - self(x, training=True)) ** 2)
+            loss = self.optimizer.scale_loss(loss) if self.tells else loss
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_step_that_does_not_tell_its_loss_is_noted_once(tells):
+    inputs = keras.Input((64,))
+    model = OwnStep(inputs, keras.layers.Dense(1)(inputs))
+    model.tells = tells
+    model.compile(FDRSGD(0.01, l2=0.01))
+    x = np.random.default_rng(0).normal(size=(8, 64)).astype("float32")
+    callback = FDRCallback(factor=None)
+
+    def train():
+        model.fit(x, x[:, :1], epochs=3, verbose=0, callbacks=[callback])
+
+    if tells:
+        train()
+    else:
+        with pytest.warns(UserWarning, match="loss is missing .*`train_step`") as seen:
+            train()
+        assert len(seen) == 1
+    assert np.isnan(callback.record.half_running_average("loss")) != tells

@@ -64,7 +64,7 @@ def train(model, digits, callbacks, epochs=6):
 def test_columns_are_those_of_one_big_batch(digits, mu, nu):
     model = small_model(momentum=mu, dampening=nu)
     reference = Reference(*digits)
-    callback = FDRCallback(decay=None, full_batch=digits)
+    callback = FDRCallback(factor=None, full_batch=digits)
     logs = train(model, digits, [reference, callback])
     norm_squared = np.array(reference.norm_squared)
     o_fb = (1 - nu) * norm_squared - mu * np.array(reference.velocity_gradient)
@@ -135,7 +135,7 @@ def _verdict(record, stationary):
 def test_passes_share_the_mechanism_of_the_steps(digits):
     """Fixed size, merged by pairs, restarted by another learning rate."""
     model = small_model(observables=FDRObservables(capacity=4))
-    callback = FDRCallback(decay=None, full_batch=digits)
+    callback = FDRCallback(factor=None, full_batch=digits)
     logs = train(model, digits, [callback], epochs=11)
     record = model.optimizer.observables.full_batch_record()
     assert (record.steps, record.block_length, len(record.sums)) == (11, 4, 3)
@@ -160,7 +160,7 @@ class _ChangeLearningRate(keras.callbacks.Callback):
 @pytest.mark.parametrize("kind", ["keras", "weights", "checkpoint"])
 def test_checkpoints_carry_the_passes(digits, tmp_path, kind):
     model = small_model(momentum=0.9)
-    train(model, digits, [FDRCallback(decay=None, full_batch=digits)])
+    train(model, digits, [FDRCallback(factor=None, full_batch=digits)])
     saved = model.optimizer.observables.full_batch_record()
     if kind == "keras":
         model.save(tmp_path / "model.keras")
@@ -203,7 +203,7 @@ def test_one_pass_serves_many_fits_and_a_new_compile_gets_its_own(digits, monkey
 
     monkeypatch.setattr("keras_fdr.epoch_pass.FullBatchPass", make)
     model = small_model()
-    callback = FDRCallback(decay=None, full_batch=digits)
+    callback = FDRCallback(factor=None, full_batch=digits)
     train(model, digits, [callback], epochs=1)
     train(model, digits, [callback], epochs=1)
     assert len(made) == 1

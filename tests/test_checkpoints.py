@@ -359,7 +359,7 @@ def test_rules_have_no_memory(digits):
     from keras_fdr import ConfidenceRule, DriftRule, ThresholdRule
 
     model = compiled("plain")
-    callback = FDRCallback(decay=None)
+    callback = FDRCallback(factor=None)
     model.fit(*digits, batch_size=10, epochs=3, verbose=0, callbacks=[callback])
     record = model.optimizer.observables.record()
     for rule in (

@@ -72,7 +72,7 @@ def test_a_step_is_measured_where_the_weights_are(first):
             FDRSGD(0.1, 0.9, l2=0.01, observables=observables),
             "sparse_categorical_crossentropy",
         )
-    model.fit(*data(), batch_size=8, verbose=0, callbacks=[FDRCallback(decay=None)])
+    model.fit(*data(), batch_size=8, verbose=0, callbacks=[FDRCallback(factor=None)])
     assert observables.record().steps == 5
     devices = [f"/job:localhost/replica:0/task:0/device:{name}" for name in names]
     assert {d for seen in observables.seen for d in seen} == set(devices)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.process
 TESTS = Path(__file__).parent
 BLOCKED = "keras,keras_fdr"
 CUT_BEFORE, PASS_BEFORE = 40, 70
-EPOCH, EPOCHS, THRESHOLD, DECAY = 10, 30, 0.3, 0.2
+EPOCH, EPOCHS, THRESHOLD, FACTOR = 10, 30, 0.3, 0.8
 
 
 def inner(model):
@@ -131,9 +131,9 @@ def adaptive(folder):
         batches=batches,
         epoch=EPOCH,
         threshold=THRESHOLD,
-        decay=DECAY,
+        factor=FACTOR,
     )
-    callback = FDRCallback(threshold=THRESHOLD, decay=DECAY)
+    callback = FDRCallback(threshold=THRESHOLD, factor=FACTOR)
     # One iterator over all epochs: batches in this very order.
     joined = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *rows)
     dataset = tf.data.Dataset.from_tensor_slices(joined).batch(export_cases.BATCH)

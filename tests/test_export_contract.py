@@ -36,7 +36,7 @@ def all_variables(model):
 def test_the_model_stays_as_it_is(tmp_path):
     """Metrics of the running epoch and the record too; what is written begins anew."""
     model = linear(metrics=["mae"])
-    model.fit(X, Y, epochs=2, verbose=0, callbacks=[FDRCallback(decay=None)])
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[FDRCallback(factor=None)])
     model.optimizer.cut_table.count.assign(3)
     before = [v.numpy() for v in all_variables(model)]
     export_trainer(model, tmp_path)
@@ -76,7 +76,7 @@ def test_running_averages_of_metrics(tmp_path):
 def test_a_record_of_other_weights_begins_anew(tmp_path):
     """As `fit` does it; here the moving average took the weights' place."""
     model = linear(FDRSGD(0.05, l2=0.01, use_ema=True))
-    model.fit(X, Y, epochs=2, verbose=0, callbacks=[FDRCallback(decay=None)])
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[FDRCallback(factor=None)])
     with pytest.warns(UserWarning, match="exported record starts at t = 0"):
         export_trainer(model, tmp_path)
     assert model.optimizer.observables.record().steps == 2

@@ -53,7 +53,7 @@ def run(model, data):
         shuffle=False,
         verbose=0,
         validation_data=(x[:41], y[:41]),
-        callbacks=[FDRCallback(decay=None), spy],
+        callbacks=[FDRCallback(factor=None), spy],
     )
     return {
         **history.history,

@@ -178,7 +178,7 @@ def test_mixed_precision_follows_stock_keras(digits):
         model = compile_on(mirrored(2), optimizer=optimizer)
         callbacks = []
         if isinstance(inner(model), FDRSGD):
-            callbacks = [FDRCallback(decay=None)]
+            callbacks = [FDRCallback(factor=None)]
             with pytest.warns(UserWarning, match="no L2 term"):
                 model.fit(*digits, 40, 5, shuffle=False, verbose=0, callbacks=callbacks)
             record = inner(model).observables.record()
@@ -200,7 +200,7 @@ def test_infinite_gradient_of_one_replica(digits, where):
     model = compile_on(mirrored(2))
     scale = float(model.optimizer.initial_scale)
     before = model.get_weights()
-    callback = FDRCallback(decay=None)
+    callback = FDRCallback(factor=None)
     with np.errstate(over="ignore"):
         model.fit(x[:40], y[:40], 40, shuffle=False, verbose=0, callbacks=[callback])
     for old, new in zip(before, model.get_weights(), strict=True):

@@ -159,7 +159,7 @@ def test_exact_identity(digits, center):
         model.compile(optimizer, XENT)
     theta = arrays(model.trainable_variables)
     before = theta, zeros(theta)
-    fdr = FDRCallback(decay=None)
+    fdr = FDRCallback(factor=None)
     model.fit(x, y, batch_size=48, epochs=5, verbose=0, callbacks=[fdr])
     after = arrays(model.trainable_variables), arrays(optimizer.velocities)
     theta_c = theta if center else zeros(theta)

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -282,8 +283,8 @@ def test_arguments_of_rules_are_all_in_their_configuration():
 def test_callback(name):
     callback = FDRCallback(
         rule=RULES[name],
-        decay=0.3,
-        min_learning_rate=1e-3,
+        factor=0.7,
+        min_lr=1e-3,
         stop_at_minimum=True,
         reset_velocities_on_cut=True,
         verbose=2,
@@ -304,7 +305,7 @@ def test_callback_by_default_and_with_a_threshold():
     for arguments, threshold in (({}, 0.01), ({"threshold": 0.4}, 0.4)):
         config = through_json(FDRCallback(**arguments).get_config())
         assert FDRCallback.from_config(config).rule.threshold == threshold
-    assert FDRCallback.from_config(FDRCallback(decay=None).get_config()).decay is None
+    assert FDRCallback.from_config(FDRCallback(factor=None).get_config()).factor is None
 
 
 @pytest.mark.parametrize(
@@ -318,3 +319,113 @@ def test_callback_by_default_and_with_a_threshold():
 def test_callback_refuses_functions_and_datasets(arguments, name):
     with pytest.raises(ValueError, match=f"no functions.* Received: {name}"):
         FDRCallback(**arguments).get_config()
+
+
+def deep_copies():
+    pairs = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    return {"none": None, "arrays": (X, Y), "dataset": pairs}
+
+
+@pytest.mark.parametrize("kind", ["none", "arrays", "dataset"])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_deep_copy_of_the_callback_works_like_it(kind, used):
+    full_batch = deep_copies()[kind]
+    callback = FDRCallback(threshold=0.5, factor=0.7, full_batch=full_batch)
+    arguments = {"epochs": 3, "verbose": 0, "shuffle": False}
+    if used:
+        linear(FDRSGD(0.05, l2=0.01)).fit(X, Y, callbacks=[callback], **arguments)
+    made = copy.deepcopy(callback)
+    assert made.cuts == [] and made.factor == 0.7
+    logs = []
+    for each in (callback, made):
+        keras.utils.set_random_seed(0)
+        model = linear(FDRSGD(0.05, l2=0.01))
+        logs.append(model.fit(X, Y, callbacks=[each], **arguments).history)
+    assert logs[0].keys() == logs[1].keys()
+    for name in logs[0]:
+        np.testing.assert_array_equal(logs[0][name], logs[1][name])
+
+
+class Unnamed(keras.Model):
+    """Its layers get other names in each copy."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.last = keras.layers.Dense(3), keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.last(self.hidden(x))
+
+
+def sequential():
+    layers = [keras.layers.Dense(3), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((6,)), *layers])
+
+
+@pytest.mark.parametrize("make", [sequential, Unnamed])
+def test_names_of_weight_tensors_stay_after_loading(tmp_path, make):
+    def compiled(model):
+        observables = FDRObservables(per_variable=True)
+        model.compile(FDRSGD(0.05, l2=0.01, observables=observables), "mse")
+        return model
+
+    def names(model):
+        return list(model.optimizer.observables.record_by_variable())
+
+    model = compiled(make())
+    model.fit(X, Y, verbose=0)
+    expected = [w.path for w in model.trainable_variables]
+    assert names(model) == expected
+    path = tmp_path / "m.keras"
+    model.save(path)
+    loaded = keras.saving.load_model(path, custom_objects={"Unnamed": Unnamed})
+    assert names(loaded) == expected
+    loaded.fit(X, Y, verbose=0)
+    assert names(loaded) == expected
+    model.save_weights(tmp_path / "m.weights.h5")
+    new = compiled(make())
+    new(X)
+    new.load_weights(tmp_path / "m.weights.h5")
+    new.fit(X, Y, verbose=0)
+    assert names(new) == expected
+
+
+def test_a_file_without_names_still_loads(tmp_path):
+    """Earlier versions did not write them."""
+    observables = FDRObservables(per_variable=True)
+    model = linear(FDRSGD(0.05, l2=0.01, observables=observables))
+    model.fit(X, Y, verbose=0)
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        del file["optimizer/observables/by_variable/vars/names"]
+    observables = FDRObservables(per_variable=True)
+    new = linear(FDRSGD(0.05, l2=0.01, observables=observables))
+    new.load_weights(path)
+    new.optimizer.build(new.trainable_variables)
+    assert list(observables.record_by_variable()) == [w.path for w in new.weights]
+
+
+PARTS = ["observables", "observables/blocks", "cut_table", "progress"]
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_file_without_a_part_of_the_state_is_refused(tmp_path, part, built):
+    model = linear(FDRSGD(0.05, l2=0.01))
+    model.fit(X, Y, verbose=0)
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        del file[f"optimizer/{part}/vars"]
+    new = linear(FDRSGD(0.05, l2=0.01))
+    if built:
+        new.optimizer.build(new.trainable_variables)
+    with pytest.raises(ValueError, match="Received: a file with nothing in that place"):
+        new.load_weights(path)
+    # What was expected of that file is not expected of the next.
+    if not built:
+        linear("sgd").save_weights(tmp_path / "weights_only.weights.h5")
+        with h5py.File(tmp_path / "weights_only.weights.h5", "r+") as file:
+            file.pop("optimizer", None)
+        new.load_weights(tmp_path / "weights_only.weights.h5")

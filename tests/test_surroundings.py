@@ -78,7 +78,6 @@ def test_nothing_to_say(tmp_path):
 NOTES = {
     "double_checkpoint=True": lambda f: [good(f, double_checkpoint=False)],
     r"BackupAndRestore\(save_freq": lambda f: [good(f, save_freq=2)],
-    r"ModelCheckpoint\(save_freq": lambda f: [keeping(f, save_freq=2)],
     "lacks the record": lambda f: [keeping(f, "m.h5")],
     "list CSVLogger before Backup": lambda f: [
         good(f),
@@ -151,3 +150,99 @@ def test_inside_another_callback(tmp_path):
             self.inner.on_train_begin(logs)
 
     fit([keeping(tmp_path), Around()])
+
+
+class Reading(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen = dict(logs)
+
+
+class NotReading(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        del logs
+        self.epoch = epoch
+
+
+def lambdas(**functions):
+    return keras.callbacks.LambdaCallback(**functions)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Reading,
+        lambda: lambdas(on_epoch_end=lambda epoch, logs: sorted(logs)),
+        lambda: lambdas(on_epoch_end=lambda *arguments: None),
+        lambda: keras.callbacks.EarlyStopping("fdr_ratio", mode="min"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Early stopping conditioned")
+def test_who_reads_the_logs_before_is_named(make):
+    callback = make()
+    name = type(callback).__name__
+    with pytest.warns(UserWarning, match=f"{name} will not see the columns") as caught:
+        fit([callback, FDRCallback()], epochs=2)
+    # Keras itself warns of a missing column at each epoch's end.
+    ours = [w for w in caught if "Early stopping" not in str(w.message)]
+    assert len(ours) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        NotReading,
+        lambda: lambdas(on_epoch_begin=lambda epoch, logs: sorted(logs)),
+        lambda: lambdas(on_epoch_end=lambda epoch, logs: None),
+        lambda: keras.callbacks.EarlyStopping("loss"),
+        lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=9),
+        keras.callbacks.TerminateOnNaN,
+        keras.callbacks.History,
+    ],
+)
+def test_who_does_not_read_the_logs_is_not_named(make):
+    fit([make(), FDRCallback()])
+
+
+def test_two_are_refused():
+    model = model_of()
+    before = model.get_weights()
+    received = r"only one `FDRCallback`.*Received: callbacks=\[FDRCallback, FDRCallback"
+    with pytest.raises(ValueError, match=received):
+        fit([FDRCallback(), FDRCallback(factor=None)], model)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_saves_of_one_who_does_not_resume(tmp_path):
+    fit([FDRCallback(), keeping(tmp_path, save_freq=1)], epochs=2)
+
+
+def test_rate_that_tensorboard_logs(tmp_path):
+    board = keras.callbacks.TensorBoard(tmp_path)
+    # Nothing is wrong without a cut.
+    fit([FDRCallback(factor=None, threshold=1e9), board], epochs=2)
+    with pytest.warns(UserWarning, match="TensorBoard .*`fdr_learning_rate`") as caught:
+        fit([FDRCallback(threshold=1e9), board], epochs=3)
+    assert [w.category for w in caught].count(UserWarning) == 1
+
+
+def test_orbax(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+
+    def saver():
+        return keras.callbacks.OrbaxCheckpoint(
+            str(tmp_path / "o"), save_on_background=False
+        )
+
+    with pytest.raises(ValueError, match=r"callbacks=\[OrbaxCheckpoint, FDRCallback"):
+        fit([saver(), FDRCallback()])
+    with pytest.warns(UserWarning, match="record and the cuts are left out"):
+        fit([FDRCallback(), saver()])
+
+
+def test_a_state_tree_is_said_to_have_no_record():
+    model = model_of()
+    fit([FDRCallback()], model)
+    tree = model.get_state_tree()
+    with pytest.warns(UserWarning, match="the record and the cuts .* are not in it"):
+        model.set_state_tree(tree)

@@ -92,7 +92,7 @@ def train(strategy, folder=None, callbacks=()):
     x, y = digits()
     model = make_model(strategy, lambda: FDRSGD(0.5, momentum=0.5, l2=0.1))
     # A threshold that cuts within a few epochs.
-    callback = FDRCallback(1.4, decay=0.5, full_batch=(x, y))
+    callback = FDRCallback(1.4, factor=0.5, full_batch=(x, y))
     recorder = Recorder(callback)
     callbacks = [callback, recorder, *callbacks]
     if folder:

@@ -18,6 +18,7 @@ from keras_fdr._compat.models import (
 from keras_fdr._compat.optimizers import (
     EffectiveGradientOptimizer,
     built_weights,
+    called_by_set_state_tree,
     learning_rate_schedule,
     open_loss_scaling,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "build",
     "build_from_shapes",
     "built_weights",
+    "called_by_set_state_tree",
     "check_trainer",
     "compiled_loss",
     "cpu_kernels",

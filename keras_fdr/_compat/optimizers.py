@@ -1,5 +1,7 @@
 """Optimizers that see a whole step, and what Keras hides of the others."""
 
+import inspect
+
 import keras
 import tensorflow as tf
 
@@ -136,6 +138,20 @@ class EffectiveGradientOptimizer(keras.optimizers.Optimizer):
 
         last = (self._iterations + 1) % count == 0
         keras.ops.cond(last, update, accumulate)
+
+
+def called_by_set_state_tree():
+    """Whether `keras.Model.set_state_tree` asks for the variables of an optimizer.
+
+    There is no hook for it: it assigns `optimizer.variables` one by one. To be called
+    from the property; a `LossScaleOptimizer` may lie between.
+    """
+    frame = inspect.currentframe()
+    for _ in range(3):
+        frame = frame and frame.f_back
+        if frame is not None and frame.f_code.co_name == "set_state_tree":
+            return True
+    return False
 
 
 def learning_rate_schedule(optimizer):

@@ -78,7 +78,7 @@ def reduce_over_replicas(gradients, step):
         raise ValueError(
             "Under several replicas `FDRSGD` must know what the loss of each is a mean "
             "over, since shares can be unequal: in `fit`, add `FDRCallback()` (with "
-            "`decay=None` it only measures); in a loop of your own, call "
+            "`factor=None` it only measures); in a loop of your own, call "
             "`optimizer.mean_over(examples)` before `apply`. Received: a step on "
             f"{replicas} replicas"
         )

@@ -1,0 +1,38 @@
+"""Warnings that point at the user's line."""
+
+import inspect
+import os
+import warnings
+from importlib.util import find_spec
+
+import keras
+
+
+def _folder(module):
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None, module
+    return os.path.join(os.path.dirname(spec.origin), "")
+
+
+_LIBRARIES = (
+    _folder("keras_fdr"),
+    os.path.join(os.path.dirname(keras.__file__), ""),
+    _folder("tensorflow"),
+)
+
+
+def notice(message: str) -> None:
+    """Warns, with the line outside of Keras and this package that led here.
+
+    Keras calls callbacks and optimizers from deep inside `fit`. A fixed `stacklevel`
+    would point at a line of Keras, and Python would show the warning once for all
+    calls of `fit` instead of once for each.
+
+    Args:
+        message: String: what was found, why it matters and what to do.
+    """
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame, level = frame.f_back, level + 1
+    # Level 1 is the frame of this function.
+    warnings.warn(message, stacklevel=level)
