@@ -276,9 +276,18 @@ def measuring_optimizer(model, who):
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, FDRSGD):
+        others = [
+            f"{name} ({type(value).__name__})"
+            for name, value in vars(model).items()
+            if isinstance(value, keras.optimizers.Optimizer) and value is not optimizer
+        ]
+        found = "" if not others else (
+            f" as `model.optimizer`, and beside it {', '.join(others)}, which `{who}` "
+            "does not see: it measures the optimizer of `compile(optimizer=...)` only"
+        )
         raise ValueError(
             f"`{who}` needs an optimizer that measures its steps: compile "
             "the model with `keras_fdr.FDRSGD`. "
-            f"Received: optimizer={type(inner).__name__}"
+            f"Received: optimizer={type(inner).__name__}{found}"
         )
     return inner

@@ -4,7 +4,12 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
-from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
+from keras_fdr._compat.callbacks import (
+    backup_files,
+    has_sample_weight,
+    has_seeds,
+    surroundings,
+)
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
@@ -36,6 +41,7 @@ __all__ = [
     "compiled_loss",
     "cpu_kernels",
     "global_seed",
+    "has_sample_weight",
     "has_seeds",
     "learning_rate_schedule",
     "loss_parts",

@@ -70,6 +70,12 @@ class _Dividing:
         self._parts = parts
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        if any(tf.as_dtype(y.dtype) == tf.string for y in tf.nest.flatten(y_true)):
+            raise ValueError(
+                "The labels of `dataset` must be numbers: encode text as integers, for "
+                "instance with `keras.layers.StringLookup`. Received: labels of dtype "
+                f"string for loss {self._original.name!r}"
+            )
         loss, weight = self._original.loss, self._original.loss_weights
         total = _Shadow(loss, "sum")
         numerator = total(y_true, y_pred, sample_weight)
