@@ -69,9 +69,9 @@ class FDRCallback(keras.callbacks.Callback):
             record restarts at t = 0 afterwards. Defaults to `None`.
         full_batch: The training set, for full-batch passes: a `tf.data.Dataset` of
             batches or a tuple of arrays, `(x, y)` or `(x, y, sample_weight)`.
-            What it is weighted by must be what `fit` weights its examples by;
-            the `class_weight` of `fit` is applied to it, unless it has a
-            `sample_weight` of its own. Defaults to `None`, no passes.
+            Examples that have a `sample_weight` in `fit` must have it here too.
+            The `class_weight` of `fit` is applied to `(x, y)`. Defaults to `None`,
+            no passes.
         full_batch_every: Integer, at least 1: epochs from one pass to the next.
             Defaults to `1`.
         min_learning_rate: Float, at least 0: no cut goes below it.
@@ -164,9 +164,7 @@ class FDRCallback(keras.callbacks.Callback):
             self._warn_once("restart", note)
         if self._passes:
             arguments = _compat.surroundings(self, self.model).arguments
-            self._passes.prepare(
-                self.model, self.params.get("verbose") == 1, arguments
-            )
+            self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
             self._warn_of_clipping(optimizer)
         regularised = any(
             getattr(w, "regularizer", None) for w in self.model.trainable_weights

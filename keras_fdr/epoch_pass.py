@@ -42,13 +42,14 @@ class EpochPasses:
         """
         class_weight = fit_arguments.get("class_weight")
         if len(self._batches.element_spec) == 3:
-            class_weight = None  # The dataset has the final weights.
+            # The weights of the dataset are final, those of the classes included.
+            class_weight = None
         elif class_weight is None and _compat.has_sample_weight(fit_arguments):
             raise ValueError(
-                "`full_batch` must have the weights that `fit` has, else it is another "
-                "loss that the passes measure: pass `full_batch=(x, y, sample_weight)`, "
-                "or a dataset of such batches. Received: `fit` with a sample_weight, "
-                "`full_batch` without"
+                "`full_batch` must have the same weights as the data of `fit`, "
+                "otherwise the passes measure another loss. Pass "
+                "`full_batch=(x, y, sample_weight)`, or a dataset of such batches. "
+                "Received: `fit` with a sample_weight, `full_batch` without"
             )
         current = self._pass is not None and self._pass.is_current(model)
         if not current or class_weight != self._class_weight:
@@ -58,6 +59,7 @@ class EpochPasses:
                     batches = weighted_by_class(batches, class_weight)
                 self._pass = FullBatchPass(model, batches)
             self._class_weight = class_weight
+        assert self._pass is not None
         self._pass.verbose = int(verbose)
 
     def logs(self, epoch, optimizer):

@@ -79,8 +79,8 @@ def export_trainer(model, path, batch_signature=None):
             `batch_signature` is not as above.
         ValueError: If the model has another optimizer, a learning rate that is a
             Python function, weights on several devices, or weights that were frozen
-            after compiling; if `path` is empty; or if `batch_signature` is needed, or does not have the
-            structure of the model.
+            after compiling; if `path` is empty; or if `batch_signature` is needed, or
+            does not have the structure of the model.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 3.1 to 3.3.

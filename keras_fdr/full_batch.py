@@ -129,7 +129,7 @@ class FullBatchPass:
             self._strategy.run(of_replica, args=batch)
 
         traced = tf.function(of_batch, autograph=False)
-        with refusing(spec, ValueError):
+        with refusing(spec, _compat.UnfitLossError):
             traced.get_concrete_function(*spec)
 
     def _compile(self):

@@ -281,9 +281,13 @@ def measuring_optimizer(model, who):
             for name, value in vars(model).items()
             if isinstance(value, keras.optimizers.Optimizer) and value is not optimizer
         ]
-        found = "" if not others else (
-            f" as `model.optimizer`, and beside it {', '.join(others)}, which `{who}` "
-            "does not see: it measures the optimizer of `compile(optimizer=...)` only"
+        found = (
+            ""
+            if not others
+            else (
+                f" as `model.optimizer`, and beside it {', '.join(others)}, which `{who}` "
+                "does not see: it measures the optimizer of `compile(optimizer=...)` only"
+            )
         )
         raise ValueError(
             f"`{who}` needs an optimizer that measures its steps: compile "

@@ -12,7 +12,12 @@ from keras_fdr._compat.callbacks import (
 )
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
-from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
+from keras_fdr._compat.losses import (
+    UnfitLossError,
+    activity_losses,
+    loss_parts,
+    parts_of_losses,
+)
 from keras_fdr._compat.models import (
     build,
     compiled_loss,
@@ -31,6 +36,7 @@ from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
     "EffectiveGradientOptimizer",
+    "UnfitLossError",
     "activity_losses",
     "add_over_replicas",
     "backup_files",
