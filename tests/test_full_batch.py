@@ -252,7 +252,6 @@ def test_fields():
     assert norm(result.gradient[2:]) == 0 < norm(result.gradient[:2])
 
 
-@STRATEGIES
 class PerColumn(keras.metrics.Metric):
     """The mean absolute error of each output by itself."""
 
@@ -284,6 +283,7 @@ def test_metrics_that_are_vectors(columns):
     np.testing.assert_allclose(value, abs(x @ kernel + bias - y).mean(0), rtol=1e-5)
 
 
+@STRATEGIES
 def test_memory_does_not_grow_with_the_batches(strategy):
     case = CASE["masked_words"]
     model = compiled(case, strategy())
