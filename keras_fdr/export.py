@@ -75,7 +75,7 @@ def export_trainer(model, path, batch_signature=None):
             last axis for sparse categorical cross-entropy), any number of examples.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`, `path` is no path, or
+        TypeError: If `model` is no `keras.Model`, `path` is not a path, or
             `batch_signature` is not as above.
         ValueError: If the model has another optimizer, a learning rate that is a
             Python function, weights on several devices, or weights that were frozen

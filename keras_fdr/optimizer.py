@@ -281,17 +281,15 @@ def measuring_optimizer(model, who):
             for name, value in vars(model).items()
             if isinstance(value, keras.optimizers.Optimizer) and value is not optimizer
         ]
-        found = (
-            ""
-            if not others
-            else (
-                f" as `model.optimizer`, and beside it {', '.join(others)}, which `{who}` "
-                "does not see: it measures the optimizer of `compile(optimizer=...)` only"
+        found = f"optimizer={type(inner).__name__}"
+        if others:
+            found += (
+                f" as `model.optimizer`, and {', '.join(others)}, which `{who}` does "
+                "not measure"
             )
-        )
         raise ValueError(
             f"`{who}` needs an optimizer that measures its steps: compile "
             "the model with `keras_fdr.FDRSGD`. "
-            f"Received: optimizer={type(inner).__name__}{found}"
+            f"Received: {found}"
         )
     return inner
