@@ -14,10 +14,10 @@ from keras_fdr.callback_arguments import (
     arguments_of,
     check_arguments,
     config_of,
-    passes_over,
 )
 from keras_fdr.cuts import Cut
 from keras_fdr.distribution import check_execution
+from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.notices import notice
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
@@ -72,7 +72,9 @@ class FDRCallback(keras.callbacks.Callback):
             record restarts at t = 0 afterwards. Defaults to `None`.
         full_batch: The training set, for full-batch passes: a `tf.data.Dataset` of
             batches or a tuple of arrays, `(x, y)` or `(x, y, sample_weight)`.
-            Defaults to `None`, no passes.
+            Examples that have a `sample_weight` in `fit` must have it here too.
+            The `class_weight` of `fit` is applied to `(x, y)`. Defaults to `None`,
+            no passes.
         full_batch_every: Integer, at least 1: epochs from one pass to the next.
             Defaults to `1`.
         min_lr: Float, at least 0: no cut goes below it.
@@ -137,7 +139,7 @@ class FDRCallback(keras.callbacks.Callback):
         self.verbose = verbose
         self._passes = None
         if full_batch is not None:
-            self._passes = passes_over(full_batch, full_batch_every)
+            self._passes = EpochPasses(full_batch, full_batch_every)
         self.record: Record | None = None
         self.verdict: Verdict | None = None
         self._warned_of: set[str] = set()
@@ -170,7 +172,8 @@ class FDRCallback(keras.callbacks.Callback):
         if note:
             self._warn_once("restart", note)
         if self._passes:
-            self._passes.prepare(self.model, self.params.get("verbose") == 1)
+            arguments = _compat.surroundings(self, self.model).arguments
+            self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
             self._warn_of_clipping(optimizer)
         regularised = any(
             getattr(w, "regularizer", None) for w in self.model.trainable_weights
@@ -249,10 +252,7 @@ class FDRCallback(keras.callbacks.Callback):
         new = type(self).__new__(type(self))
         memo[id(self)] = new
         for name, value in vars(self).items():
-            if name == "_passes":
-                # A dataset cannot be copied, nor does anybody change it.
-                setattr(new, name, value and value.fresh())
-            elif name in ("_model", "params"):
+            if name in ("_model", "params"):
                 setattr(new, name, None)
             else:
                 setattr(new, name, copy.deepcopy(value, memo))

@@ -6,7 +6,6 @@ import numbers
 import keras
 import numpy as np
 
-from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
 
 # Here, since the rules know nothing of Keras.
@@ -110,22 +109,6 @@ def _check_integer(name, value, least):
 def _check_boolean(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
-
-
-def passes_over(full_batch, every):
-    """The passes over the training set, or an error that names the argument.
-
-    Args:
-        full_batch: What `FDRCallback` was given.
-        every: Integer, epochs from one pass to the next.
-    """
-    try:
-        return EpochPasses(full_batch, every)
-    except (TypeError, ValueError) as error:
-        message = str(error).replace("`dataset`", "`full_batch`")
-        if "`full_batch`" not in message:
-            message = f"`full_batch` cannot be used. {message}"
-        raise type(error)(message) from error
 
 
 def config_of(callback, full_batch):

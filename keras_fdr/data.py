@@ -70,7 +70,12 @@ def as_arrays(dataset):
     if len(dataset) == 3 and dataset[2] is None:
         dataset = dataset[:2]
     _check_labelled(dataset, f"{len(dataset)} parts")
-    arrays = tf.nest.map_structure(_to_tensor, _without_lists(dataset))
+    try:
+        arrays = tf.nest.map_structure(_to_tensor, _without_lists(dataset))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{_WHAT_TO_PASS} Received: what cannot be made a tensor: {error}"
+        ) from error
     arrays_length(arrays)
     return arrays
 
@@ -139,7 +144,8 @@ def _check_batches(dataset):
 def _check_labelled(parts, received):
     labelled = isinstance(parts, (tuple, list)) and len(parts) in (2, 3)
     if not labelled or parts[1] is None:
-        raise ValueError(f"{_WHAT_TO_PASS} Received: {received}")
+        none = ", the labels are None" if labelled else ""
+        raise ValueError(f"{_WHAT_TO_PASS} Received: {received}{none}")
 
 
 def batch_spec(arrays):

@@ -1,5 +1,9 @@
 """The full-batch passes of `FDRCallback`."""
 
+import contextlib
+
+from keras_fdr import _compat
+from keras_fdr.class_weights import weighted_by_class
 from keras_fdr.data import as_batches
 from keras_fdr.full_batch import FullBatchPass
 
@@ -13,23 +17,49 @@ class EpochPasses:
     """
 
     def __init__(self, dataset, every):
-        self._batches = as_batches(dataset)
+        with _naming_the_argument():
+            self._batches = as_batches(dataset)
         self._every = every
+        self._class_weight: dict | None = None
         self._pass: FullBatchPass | None = None
 
-    def fresh(self):
-        """The same passes over the same dataset, for another model."""
+    def __deepcopy__(self, memo):
+        """A copy that shares the data, which nothing changes, and has no pass yet."""
         return EpochPasses(self._batches, self._every)
 
-    def prepare(self, model, verbose):
+    def prepare(self, model, verbose, fit_arguments):
         """Makes the pass for a model that is about to train.
 
         Args:
             model: The compiled `keras.Model`.
             verbose: Boolean, whether long passes show their progress.
+            fit_arguments: Dictionary of the arguments of the `fit` that is about to
+                begin; empty where it was not `fit` that called.
+
+        Raises:
+            ValueError: If no pass can be made, or if `fit` weights the examples and
+                their weights are not known here.
         """
-        if self._pass is None or not self._pass.is_current(model):
-            self._pass = FullBatchPass(model, self._batches)
+        class_weight = fit_arguments.get("class_weight")
+        if len(self._batches.element_spec) == 3:
+            # The weights of the dataset are final, those of the classes included.
+            class_weight = None
+        elif class_weight is None and _compat.has_sample_weight(fit_arguments):
+            raise ValueError(
+                "`full_batch` must have the same weights as the data of `fit`, "
+                "otherwise the passes measure another loss. Pass "
+                "`full_batch=(x, y, sample_weight)`, or a dataset of such batches. "
+                "Received: `fit` with a sample_weight, `full_batch` without"
+            )
+        current = self._pass is not None and self._pass.is_current(model)
+        if not current or class_weight != self._class_weight:
+            with _naming_the_argument():
+                batches = self._batches
+                if class_weight is not None:
+                    batches = weighted_by_class(batches, class_weight)
+                self._pass = FullBatchPass(model, batches)
+            self._class_weight = class_weight
+        assert self._pass is not None
         self._pass.verbose = int(verbose)
 
     def logs(self, epoch, optimizer):
@@ -54,3 +84,15 @@ class EpochPasses:
             **result.metrics,
         }
         return {f"full_batch_{name}": value for name, value in measured.items()}
+
+
+@contextlib.contextmanager
+def _naming_the_argument():
+    """Says in errors about `dataset` which argument of the callback that is."""
+    rule = "`FDRCallback(full_batch=dataset)` needs what `FullBatchPass` takes."
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"{rule} {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{rule} {error}") from error

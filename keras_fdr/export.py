@@ -75,15 +75,17 @@ def export_trainer(model, path, batch_signature=None):
             last axis for sparse categorical cross-entropy), any number of examples.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`, or `batch_signature` is not as above.
+        TypeError: If `model` is no `keras.Model`, `path` is not a path, or
+            `batch_signature` is not as above.
         ValueError: If the model has another optimizer, a learning rate that is a
             Python function, weights on several devices, or weights that were frozen
-            after compiling; or if `batch_signature` is needed, or does not have the
-            structure of the model.
+            after compiling; if `path` is empty; or if `batch_signature` is needed, or
+            does not have the structure of the model.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 3.1 to 3.3.
     """
+    _check_path(path)
     optimizer = measuring_optimizer(model, "export_trainer")
     schedule = _check_learning_rate(optimizer)
     if batch_signature is None:
@@ -120,6 +122,18 @@ def export_trainer(model, path, batch_signature=None):
         tf.saved_model.save(trainer, os.fspath(path), signatures=signatures)
     finally:
         state.restore()
+
+
+def _check_path(path):
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            "`path` must be the path of a folder, a string or `os.PathLike`. "
+            f"Received: path={path!r}"
+        )
+    if not os.fspath(path):
+        raise ValueError(
+            f"`path` must name the folder to write. Received: path={path!r}"
+        )
 
 
 def _check_learning_rate(optimizer):
@@ -172,7 +186,13 @@ def _trainer(model, optimizer, parts):
     trainer.model_variables = [v.value for v in model.variables]
     trainer.weights = [v.value for v in optimizer.weights]
     trainer.optimizer_variables = [v.value for v in model.optimizer.variables]
-    used = {v.ref(): v for e in endpoints.values() for v in e.variables}
+    # `ConcreteFunction.variables` is in no fixed order, but checkpoints go by the
+    # order of this list. The tensors that a trace captures are in the trace's order.
+    used: dict = {}
+    for endpoint in endpoints.values():
+        order = {id(t): i for i, t in enumerate(endpoint.captured_inputs)}
+        for variable in sorted(endpoint.variables, key=lambda v: order[id(v.handle)]):
+            used.setdefault(variable.ref(), variable)
     trainer.state = list(used.values())
     tables = tf.saved_model.experimental.TrackableResource
     trainer.tables = [

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.data import as_batches
 from keras_fdr.gradient_sums import GradientSums
-from keras_fdr.objective import Objective
+from keras_fdr.objective import Objective, refusing
 from keras_fdr.state import State
 from keras_fdr.workers import true_on_all
 
@@ -111,9 +111,26 @@ class FullBatchPass:
         self.objective = Objective(model, batches.element_spec)
         self._sums = GradientSums(self.objective, training)
         self._strategy = model.distribute_strategy
+        self._check_batch(batches.element_spec)
         self._batch_count = int(batches.cardinality())
         self._batches = self._strategy.experimental_distribute_dataset(batches)
         self._compile()
+
+    def _check_batch(self, spec):
+        """Traces one batch without computing it, so that errors come now.
+
+        Only a trace shows what the losses and layers do.
+        """
+
+        def of_replica(x, y, sample_weight=None):
+            self.objective.sums(x, y, sample_weight, self.training)
+
+        def of_batch(*batch):
+            self._strategy.run(of_replica, args=batch)
+
+        traced = tf.function(of_batch, autograph=False)
+        with refusing(spec, _compat.UnfitLossError):
+            traced.get_concrete_function(*spec)
 
     def _compile(self):
         self._compiled_for = self.weights

@@ -1,5 +1,6 @@
 """The function f that a compiled model minimises, in parts that add over batches."""
 
+import contextlib
 from typing import NamedTuple
 
 import keras
@@ -52,14 +53,16 @@ class Objective:
             raise TypeError(
                 f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
             )
+        # An overridden `train_step` is the true reason, also where there is no loss.
+        check_own_loss(model)
         if not getattr(model, "loss", None) or model.optimizer is None:
             raise ValueError(
                 "The model must be compiled with an optimizer and a loss: call "
                 f"`model.compile(...)` first. Received: model={model.name!r}"
             )
-        check_own_loss(model)
         check_structure(model, batch_spec)
-        _compat.build(model, batch_spec)
+        with refusing(batch_spec):
+            _compat.build(model, batch_spec)
         self.model = model
         optimizer = model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -75,11 +78,15 @@ class Objective:
     def weights(self):
         """List of `keras.Variable`: θ, those that the optimizer was built for.
 
-        A layer that is frozen without compiling again still trains in `fit`.
+        A layer that is frozen without compiling again still trains in `fit`. The
+        scales of float8 layers are not weights: Keras lists them as trainable, but
+        overwrites them with what it calls their gradient.
         """
         if self._optimizer.built:
-            return _compat.built_weights(self._optimizer)
-        return self.model.trainable_variables
+            trained = _compat.built_weights(self._optimizer)
+        else:
+            trained = self.model.trainable_variables
+        return [w for w in trained if not w.overwrite_with_gradient]
 
     def sums(self, x, y, sample_weight, training):
         """The `Sums` of one batch, and its predictions."""
@@ -139,6 +146,32 @@ class Objective:
             _plus(a, b)
             for a, b in zip(data, tape.gradient(regularisation, theta), strict=True)
         ]
+
+
+@contextlib.contextmanager
+def refusing(batch_spec, *passed_on):
+    """Turns what Keras and TensorFlow say of unfit batches into one clear error.
+
+    Args:
+        batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
+        *passed_on: Types of the errors that are clear already.
+
+    Raises:
+        ValueError: If the code within fails.
+    """
+    try:
+        yield
+    except passed_on:
+        raise
+    except Exception as error:
+        # The first lines say it; the rest is Keras' list of arguments.
+        reason = " ".join(str(error).split())[:400]
+        raise ValueError(
+            "The model, its loss and its metrics must be able to compute each batch "
+            "of `dataset`. Check shapes and dtypes; a `tf.data.Dataset` must consist "
+            "of batches, so call `.batch(...)` on one of single examples. "
+            f"Received: {batch_spec}, which fails with {type(error).__name__}: {reason}"
+        ) from error
 
 
 def check_own_loss(model):

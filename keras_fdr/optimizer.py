@@ -290,9 +290,20 @@ def measuring_optimizer(model, who):
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, FDRSGD):
+        others = [
+            f"{name} ({type(value).__name__})"
+            for name, value in vars(model).items()
+            if isinstance(value, keras.optimizers.Optimizer) and value is not optimizer
+        ]
+        found = f"optimizer={type(inner).__name__}"
+        if others:
+            found += (
+                f" as `model.optimizer`, and {', '.join(others)}, which `{who}` does "
+                "not measure"
+            )
         raise ValueError(
             f"`{who}` needs an optimizer that measures its steps: compile "
             "the model with `keras_fdr.FDRSGD`. "
-            f"Received: optimizer={type(inner).__name__}"
+            f"Received: {found}"
         )
     return inner

@@ -37,9 +37,14 @@ def on_chief(model, callback):
         A callback to pass to `fit` in its place: itself where there is one worker.
 
     Raises:
-        TypeError: If `callback` is no `keras.callbacks.Callback`.
+        TypeError: If `model` is no `keras.Model`, or `callback` is no
+            `keras.callbacks.Callback`.
         ValueError: When training begins, if not all workers restored the same state.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
+        )
     if not isinstance(callback, keras.callbacks.Callback):
         raise TypeError(
             "`callback` must be a `keras.callbacks.Callback`. "

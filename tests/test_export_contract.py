@@ -148,6 +148,44 @@ class Doubled(keras.Model):
         return {"twice": loss}
 
 
+@pytest.mark.parametrize("make", [export_cases.classification, linear])
+def test_checkpoint_of_one_export_restores_into_another(tmp_path, make):
+    """The variables that only the list `state` holds are in the order of the trace."""
+    case = make()
+    model = getattr(case, "model", case)
+    signature = default_signature(model)
+    trainers = []
+    for name in ("one", "other"):
+        export_trainer(model, tmp_path / name)
+        trainers.append(tf.saved_model.load(str(tmp_path / name)))
+    one, other = trainers
+    assert [v.name for v in one.state] == [v.name for v in other.state]
+    assert [v.shape for v in one.state] == [v.shape for v in other.state]
+    rng = np.random.default_rng(0)
+    batch = [
+        tf.cast(rng.uniform(0, 2, size=[8, *spec.shape[1:]]), spec.dtype)
+        for spec in signature
+    ]
+    for _ in range(3):
+        one.train_step(*batch)
+    one.full_batch_add(*batch)
+    path = tf.train.Checkpoint(one).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(other).restore(path).assert_consumed()
+    for a, b in zip(one.state, other.state, strict=True):
+        np.testing.assert_array_equal(a, b)
+    ended, expected = other.full_batch_gradient(), one.full_batch_gradient()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(ended[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [(None, TypeError), (1, TypeError), ("", ValueError)]
+)
+def test_refuses_what_is_no_path(path, error):
+    with pytest.raises(error, match=f"`path` must .* Received: path={path!r}"):
+        export_trainer(linear(), path)
+
+
 def test_own_train_step(tmp_path):
     """It is exported as it is; of its loss nothing is known."""
     model = Doubled()

@@ -253,6 +253,37 @@ def test_fields():
     assert norm(result.gradient[2:]) == 0 < norm(result.gradient[:2])
 
 
+class PerColumn(keras.metrics.Metric):
+    """The mean absolute error of each output by itself."""
+
+    def __init__(self, columns):
+        super().__init__(name="per_column")
+        self.total = self.add_variable((columns,), "zeros", name="total")
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        error = keras.ops.abs(y_true - y_pred)
+        self.total.assign_add(keras.ops.sum(error, axis=0))
+        self.count.assign_add(keras.ops.cast(keras.ops.shape(error)[0], "float32"))
+
+    def result(self):
+        return self.total / self.count
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_metrics_that_are_vectors(columns):
+    rng = np.random.default_rng(columns)
+    x = rng.normal(size=(50, 4)).astype("float32")
+    y = rng.normal(size=(50, columns)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(columns)])
+    model.compile("sgd", loss="mse", metrics=[PerColumn(columns)])
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    value = FullBatchPass(model, dataset)().metrics["per_column"]
+    kernel, bias = model.get_weights()
+    assert value.shape == (columns,)
+    np.testing.assert_allclose(value, abs(x @ kernel + bias - y).mean(0), rtol=1e-5)
+
+
 @STRATEGIES
 def test_memory_does_not_grow_with_the_batches(strategy):
     case = CASE["masked_words"]

@@ -4,10 +4,20 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
-from keras_fdr._compat.callbacks import backup_files, has_seeds, surroundings
+from keras_fdr._compat.callbacks import (
+    backup_files,
+    has_sample_weight,
+    has_seeds,
+    surroundings,
+)
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
-from keras_fdr._compat.losses import activity_losses, loss_parts, parts_of_losses
+from keras_fdr._compat.losses import (
+    UnfitLossError,
+    activity_losses,
+    loss_parts,
+    parts_of_losses,
+)
 from keras_fdr._compat.models import (
     build,
     compiled_loss,
@@ -27,6 +37,7 @@ from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
     "EffectiveGradientOptimizer",
+    "UnfitLossError",
     "activity_losses",
     "add_over_replicas",
     "backup_files",
@@ -38,6 +49,7 @@ __all__ = [
     "compiled_loss",
     "cpu_kernels",
     "global_seed",
+    "has_sample_weight",
     "has_seeds",
     "learning_rate_schedule",
     "loss_parts",

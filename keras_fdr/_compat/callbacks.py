@@ -4,6 +4,7 @@ import inspect
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 
 class Surroundings(NamedTuple):
@@ -35,6 +36,24 @@ def surroundings(callback, model):
             return Surroundings(callbacks, local)
         frame = frame.f_back
     return Surroundings(callbacks, {})
+
+
+def has_sample_weight(arguments):
+    """Whether the batches of a `fit` hold weights, its `class_weight` among them.
+
+    Args:
+        arguments: `Surroundings.arguments`, the local names of `fit`. Its iterator is
+            there before training begins, and knows the batches of any kind of data.
+    """
+    iterator = arguments.get("epoch_iterator")
+    if iterator is None:
+        return False
+    spec = iterator._distributed_dataset.element_spec
+    weights = spec[2:] if isinstance(spec, tuple) else ()
+    return any(
+        getattr(part, "dtype", tf.variant) != tf.variant
+        for part in tf.nest.flatten(weights, expand_composites=True)
+    )
 
 
 def backup_files(backup):

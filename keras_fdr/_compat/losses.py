@@ -8,6 +8,10 @@ import tensorflow as tf
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 
+class UnfitLossError(ValueError):
+    """A loss that is not a mean over examples; the message names it."""
+
+
 class LossPart(NamedTuple):
     """One loss of a compiled model over one batch, before division."""
 
@@ -59,7 +63,7 @@ class _Dividing:
         reduction = getattr(loss, "reduction", None)
         mean = reduction in ("sum_over_batch_size", "mean", "mean_with_sample_weight")
         if not mean or type(loss).__call__ is not keras.losses.Loss.__call__:
-            raise ValueError(
+            raise UnfitLossError(
                 "Each loss must be a mean over the examples: a `keras.losses.Loss` "
                 'with `reduction="sum_over_batch_size"` or '
                 '`"mean_with_sample_weight"`, or a function with one value per '
@@ -70,6 +74,12 @@ class _Dividing:
         self._parts = parts
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        if any(tf.as_dtype(y.dtype) == tf.string for y in tf.nest.flatten(y_true)):
+            raise UnfitLossError(
+                "The labels of `dataset` must be numbers: encode text as integers, for "
+                "instance with `keras.layers.StringLookup`. Received: labels of dtype "
+                f"string for loss {self._original.name!r}"
+            )
         loss, weight = self._original.loss, self._original.loss_weights
         total = _Shadow(loss, "sum")
         numerator = total(y_true, y_pred, sample_weight)
@@ -111,7 +121,7 @@ class _Shadow(keras.losses.Loss):
     def call(self, y_true, y_pred):
         values = self._loss.call(y_true, y_pred)
         if values.shape.rank == 0:
-            raise ValueError(
+            raise UnfitLossError(
                 "Each loss must have one value per example, which makes it a mean "
                 f"over the examples. Received: loss {self._loss.name!r} with a scalar"
             )
@@ -137,7 +147,7 @@ def activity_losses(model):
     for layer in model._flatten_layers():
         own = layer._get_own_losses()
         if own and layer.activity_regularizer is None:
-            raise ValueError(
+            raise UnfitLossError(
                 "Each loss must be a mean over the examples: what a layer gives to "
                 "`add_loss` is not known to be one; an `activity_regularizer` is. "
                 f"Received: a loss added by layer {layer.name!r}"
