@@ -2,8 +2,9 @@
 
     python benchmarks/per_variable.py [--repetitions N] [--output FILE]
 
-The whole epoch (600 batches of 100) runs in one compiled loop, `keras_fdr.loop`, on
-random data: the time of a step does not depend on it. Networks: the MLP of appendix B.1
+The whole epoch (600 batches of 100) runs in one compiled loop
+(`keras_fdr.landscape.compiled_loop`) on random data: the time of a step does not depend
+on it. Networks: the MLP of appendix B.1
 and one of 100 small weight tensors, where whatever is done once a tensor weighs most.
 Both settings are run by turns in one process, in alternating order; ratios are taken
 within a turn. Writes JSON.
@@ -18,7 +19,7 @@ import numpy as np
 from kept import keep, quartiles
 
 from keras_fdr import FDRSGD, FDRObservables
-from keras_fdr.loop import CompiledLoop, shuffled_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 
 EXAMPLES, BATCH_SIZE, CLASSES = 60_000, 100, 10
 

@@ -2,7 +2,8 @@
 
     python benchmarks/step_profile.py [--output FILE]
 
-TensorFlow's profiler over one epoch in a compiled loop, `keras_fdr.loop`, of the MLP of
+TensorFlow's profiler over one epoch in a compiled loop
+(`keras_fdr.landscape.compiled_loop`), of the MLP of
 appendix B.1 at batch 100, with `keras.optimizers.SGD` and with FDRSGD, on one thread,
 so that times add up. Operations that TensorFlow takes for cheap are not profiled by
 themselves; `rest` is what they and the executor take.
@@ -26,7 +27,7 @@ from kept import keep, mlp
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from keras_fdr import FDRSGD
-from keras_fdr.loop import CompiledLoop, shuffled_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 
 EXAMPLES, BATCH_SIZE = 30_000, 100
 # What the profiler puts around operations.

@@ -27,7 +27,7 @@ from recorder import CAPACITY, shortened
 from verdicts import RULES, find_rules, wilson
 
 from keras_fdr import FDRSGD, FDRObservables, FullBatchPass
-from keras_fdr.loop import CompiledLoop, shuffled_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 
 # dataset, hidden layers, |B|, η, μ, λ, epochs, runs.
 SETTINGS = {

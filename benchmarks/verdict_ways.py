@@ -27,7 +27,7 @@ from recorder import BlockRecorder
 from scipy.stats import norm
 from verdicts import duration, look_every, truth
 
-from keras_fdr.rules.path import QPath, effective_sample_size
+from keras_fdr.rules.q_path import QPath, effective_sample_size
 
 SEED = 100
 Z = norm.ppf(0.95)

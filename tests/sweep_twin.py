@@ -26,8 +26,8 @@ class Epoch(NamedTuple):
 
 def package_epochs(problem, batch_size, independent, seeds, stage, epochs):
     """What `sweep` draws, one chain for each seed; stage 0 is the initial run."""
+    from keras_fdr.landscape.compiled_loop import independent_batches, shuffled_batches
     from keras_fdr.landscape.protocol import _CURVATURE_DRAWS
-    from keras_fdr.loop import independent_batches, shuffled_batches
 
     examples = len(problem.y)
     steps = examples // batch_size

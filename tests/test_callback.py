@@ -440,7 +440,7 @@ def test_numbers_of_numpy_are_numbers():
 
 @pytest.mark.parametrize("full_batch", [1, "x", (), (np.ones(3),), np.ones((3, 2))])
 def test_no_training_set_is_refused_by_the_arguments_name(full_batch):
-    with pytest.raises((TypeError, ValueError), match="`full_batch` .*Received: "):
+    with pytest.raises((TypeError, ValueError), match=r"full_batch.*Received: "):
         FDRCallback(full_batch=full_batch)
 
 

@@ -201,7 +201,7 @@ def test_one_pass_serves_many_fits_and_a_new_compile_gets_its_own(digits, monkey
         made.append(FullBatchPass(*args))
         return made[-1]
 
-    monkeypatch.setattr("keras_fdr.epoch_pass.FullBatchPass", make)
+    monkeypatch.setattr("keras_fdr.callback.full_batch_logs.FullBatchPass", make)
     model = small_model()
     callback = FDRCallback(factor=None, full_batch=digits)
     train(model, digits, [callback], epochs=1)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables
-from keras_fdr.loop import CompiledLoop, shuffled_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 
 
 def data():

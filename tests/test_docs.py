@@ -15,7 +15,7 @@ NUMPY_ONLY = (
     "keras_fdr.rules.confidence",
     "keras_fdr.rules.config",
     "keras_fdr.rules.drift",
-    "keras_fdr.rules.path",
+    "keras_fdr.rules.q_path",
     "keras_fdr.rules.threshold",
     "keras_fdr.rules.verdict",
     "keras_fdr.landscape.estimates",

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import keras_fdr
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables, export_trainer
-from keras_fdr.batch_signature import default_signature
+from keras_fdr.export.signature import default_signature
 
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = X[:, :1] - X[:, 1:2]

@@ -22,7 +22,7 @@ from full_batch_cases import (
 )
 from sklearn.metrics import accuracy_score
 
-from keras_fdr.full_batch import FullBatchPass
+from keras_fdr.full_batch.passes import FullBatchPass
 
 CASE = {case.name: case for case in CASES}
 # 97 leaves a batch of one example, which is none for the second replica.

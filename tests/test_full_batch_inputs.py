@@ -18,8 +18,8 @@ from full_batch_cases import (
 )
 from keras import layers
 
-from keras_fdr import full_batch
-from keras_fdr.full_batch import FullBatchPass
+from keras_fdr.full_batch import passes
+from keras_fdr.full_batch.passes import FullBatchPass
 
 PLAIN = CASES[0]
 
@@ -217,8 +217,8 @@ def slow():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_shows_progress_of_a_long_pass(monkeypatch, capsys, known):
-    monkeypatch.setattr(full_batch, "_PATIENCE", 0)
-    monkeypatch.setattr(full_batch, "_UPDATE_EVERY", 0)
+    monkeypatch.setattr(passes, "_PATIENCE", 0)
+    monkeypatch.setattr(passes, "_UPDATE_EVERY", 0)
     dataset = slow() if known else slow().filter(lambda x, y: True)
     FullBatchPass(plain(), dataset, verbose=1)()
     shown = capsys.readouterr().out

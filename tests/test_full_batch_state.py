@@ -18,7 +18,7 @@ from full_batch_cases import (
 from keras import layers
 
 from keras_fdr import FDRSGD
-from keras_fdr.full_batch import FullBatchPass
+from keras_fdr.full_batch.passes import FullBatchPass
 
 RANDOM = Case("random", model=random_network)
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_fdr import Record
-from keras_fdr.blocks import BlockSums
+from keras_fdr.observables.blocks import BlockSums
 
 
 @pytest.mark.parametrize("capacity", [2, 8, 64])

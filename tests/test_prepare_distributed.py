@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 import keras_fdr
-from keras_fdr import FDRSGD, FDRCallback, distribution, on_chief, workers
+from keras_fdr import FDRSGD, FDRCallback, on_chief
+from keras_fdr.distribution import trainer
+from keras_fdr.restart import chief
 
 
 @pytest.fixture
@@ -160,14 +162,14 @@ def test_another_keras(two_devices, monkeypatch, name, method, reason):
 
 def test_seeds(two_devices, monkeypatch):
     """Workers that would shuffle in orders of their own are refused."""
-    monkeypatch.setattr(distribution, "has_several_workers", lambda strategy: True)
+    monkeypatch.setattr(trainer, "has_several_workers", lambda strategy: True)
     model = make_model(two_devices)
     keras_fdr.prepare_distributed(model)
     tf.random.set_seed(None)
     with pytest.raises(ValueError, match="no seed on this worker$"):
         keras_fdr.prepare_distributed(model)
     keras.utils.set_random_seed(1)
-    monkeypatch.setattr(distribution, "sum_over_replicas", lambda strategy, own: 3)
+    monkeypatch.setattr(trainer, "sum_over_replicas", lambda strategy, own: 3)
     with pytest.raises(ValueError, match="seed 1 on this worker, another on others"):
         keras_fdr.prepare_distributed(model)
 
@@ -182,12 +184,12 @@ def test_on_chief_of_one_worker(two_devices):
 
 def test_backup_that_not_all_see(two_devices, data, tmp_path, monkeypatch):
     """As if this worker had restored nothing and the other had."""
-    monkeypatch.setattr(workers, "has_several_workers", lambda strategy: True)
+    monkeypatch.setattr(chief, "has_several_workers", lambda strategy: True)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": ["a:1", "b:1"]}), task_type="worker", task_id=1
     )
     monkeypatch.setattr(type(two_devices), "cluster_resolver", resolver)
-    monkeypatch.setattr(workers, "sum_over_replicas", lambda strategy, own: own + 5)
+    monkeypatch.setattr(chief, "sum_over_replicas", lambda strategy, own: own + 5)
     model = keras_fdr.prepare_distributed(make_model(two_devices))
     backup = keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
     callbacks = [FDRCallback(), on_chief(model, backup)]
@@ -201,7 +203,7 @@ def test_backup_that_not_all_see(two_devices, data, tmp_path, monkeypatch):
 def test_backup_on_chief_before_the_callback(two_devices, data, tmp_path):
     """`FDRCallback` sees what `on_chief` holds: this order would save without a cut."""
     model = keras_fdr.prepare_distributed(make_model(two_devices))
-    backup = workers._Backup(
+    backup = chief._Backup(
         keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True),
         is_chief=True,
     )

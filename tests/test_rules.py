@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_fdr import ConfidenceRule, DriftRule, Record, ThresholdRule
-from keras_fdr.rules.path import QPath
+from keras_fdr.rules.q_path import QPath
 
 STEPS = 12_000
 RULES = {

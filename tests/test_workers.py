@@ -4,7 +4,7 @@ import keras
 import pytest
 from tensorflow.train import ClusterSpec
 
-from keras_fdr import workers
+from keras_fdr.restart import chief as workers
 
 WITH_CHIEF = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
 WORKERS_ONLY = {"worker": ["a:1", "b:1"]}

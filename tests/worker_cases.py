@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_fdr
-from keras_fdr import FDRSGD, FDRCallback, full_batch, on_chief
+from keras_fdr import FDRSGD, FDRCallback, on_chief
+from keras_fdr.full_batch import passes
 
 BATCH = 32
 EPOCHS = 5
@@ -171,7 +172,7 @@ def examples_seen(strategy, index=0):
     """The examples in full-batch passes over arrays and datasets of awkward sizes."""
     # The second worker's clock says that no call was short, those of the others that
     # all were: a pass must not rest on what each finds by itself.
-    full_batch._UPDATE_EVERY = 0.0 if index == 1 else 1e9
+    passes._UPDATE_EVERY = 0.0 if index == 1 else 1e9
     x, y = digits()
     model = make_model(strategy, FDRSGD)
     slices = tf.data.Dataset.from_tensor_slices((x, y))

@@ -26,20 +26,19 @@ from keras_fdr._compat.models import (
     twice_differentiable,
 )
 from keras_fdr._compat.optimizers import (
-    EffectiveGradientOptimizer,
+    WholeStepOptimizer,
     built_weights,
     called_by_set_state_tree,
     learning_rate_schedule,
+    merge_call,
     open_loss_scaling,
 )
-from keras_fdr._compat.replicas import add_over_replicas
 from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
-    "EffectiveGradientOptimizer",
     "UnfitLossError",
+    "WholeStepOptimizer",
     "activity_losses",
-    "add_over_replicas",
     "backup_files",
     "build",
     "build_from_shapes",
@@ -53,6 +52,7 @@ __all__ = [
     "has_seeds",
     "learning_rate_schedule",
     "loss_parts",
+    "merge_call",
     "open_loss_scaling",
     "parts_of_losses",
     "surroundings",

@@ -5,10 +5,10 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.data import arrays_length, as_arrays, batch_spec
+from keras_fdr.full_batch.objective import Objective
+from keras_fdr.landscape.compiled_loop import gather, independent_batches
 from keras_fdr.landscape.estimates import mean
-from keras_fdr.loop import gather, independent_batches
-from keras_fdr.objective import Objective
-from keras_fdr.optimizer import measuring_optimizer
+from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.products import dot
 
 

@@ -4,13 +4,17 @@ import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.data import as_arrays, checksum
-from keras_fdr.full_batch import FullBatchPass
+from keras_fdr.full_batch.passes import FullBatchPass
 from keras_fdr.landscape.arguments import check_arguments, check_dynamics
+from keras_fdr.landscape.compiled_loop import (
+    CompiledLoop,
+    independent_batches,
+    shuffled_batches,
+)
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.store import Progress, Store
-from keras_fdr.loop import CompiledLoop, independent_batches, shuffled_batches
-from keras_fdr.optimizer import measuring_optimizer
-from keras_fdr.state import State
+from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.snapshot import State
 
 # Draws of the curvature at each full-batch pass.
 _CURVATURE_DRAWS = 16

@@ -7,7 +7,7 @@ from scipy.stats import t
 
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
-from keras_fdr.rules.path import QPath
+from keras_fdr.rules.q_path import QPath
 from keras_fdr.rules.verdict import Status, Verdict, obstacle
 
 # (share of the newest steps, least steps, tolerance δ, significance), of the papers.

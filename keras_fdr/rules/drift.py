@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
-from keras_fdr.rules.path import FEW, QPath, effective_sample_size
+from keras_fdr.rules.q_path import FEW, QPath, effective_sample_size
 from keras_fdr.rules.verdict import Verdict, obstacle
 
 

@@ -4,7 +4,7 @@ import math
 
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
-from keras_fdr.rules.path import QPath
+from keras_fdr.rules.q_path import QPath
 from keras_fdr.rules.verdict import Status, Verdict, obstacle
 
 

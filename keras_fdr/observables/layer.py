@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.blocks import BlockSums
-from keras_fdr.by_variable import VariableSums, unique_names
+from keras_fdr.observables.blocks import BlockSums
+from keras_fdr.observables.per_variable import VariableSums, unique_names
 from keras_fdr.products import checksum, dot, dots, float64
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 from keras_fdr.saving import SavedState

@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.workers import has_several_workers, sum_over_replicas
+from keras_fdr.distribution.reduction import add_over_replicas
+from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
 
 # What TensorFlow takes for the seed where none was set.
 _UNSET = 87654321
@@ -189,7 +190,7 @@ def _metrics(model):
     # Keras would send a message for each variable.
     def add_up():
         # On the replica's own device.
-        return _compat.add_over_replicas([tf.identity(v.value) for v in variables])
+        return add_over_replicas([tf.identity(v.value) for v in variables])
 
     sums = [
         strategy.experimental_local_results(total)[0] for total in strategy.run(add_up)

@@ -3,9 +3,9 @@
 import contextlib
 
 from keras_fdr import _compat
-from keras_fdr.class_weights import weighted_by_class
 from keras_fdr.data import as_batches
-from keras_fdr.full_batch import FullBatchPass
+from keras_fdr.full_batch.class_weights import weighted_by_class
+from keras_fdr.full_batch.passes import FullBatchPass
 
 
 class EpochPasses:

@@ -4,12 +4,13 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr._compat import EffectiveGradientOptimizer, learning_rate_schedule
-from keras_fdr.cuts import CutTable
+from keras_fdr._compat import learning_rate_schedule
 from keras_fdr.notices import notice
-from keras_fdr.observables import FDRObservables
-from keras_fdr.optimizer_arguments import check_weights, refuse_other_dynamics
-from keras_fdr.progress import Progress
+from keras_fdr.observables.layer import FDRObservables
+from keras_fdr.optimizer.arguments import check_weights, refuse_other_dynamics
+from keras_fdr.optimizer.cut_table import CutTable
+from keras_fdr.optimizer.global_batch import EffectiveGradientOptimizer
+from keras_fdr.optimizer.resume_point import Progress
 from keras_fdr.saving import SavedState
 
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.data import as_batches
-from keras_fdr.gradient_sums import GradientSums
-from keras_fdr.objective import Objective, refusing
-from keras_fdr.state import State
-from keras_fdr.workers import true_on_all
+from keras_fdr.distribution.workers import true_on_all
+from keras_fdr.full_batch.gradient_sums import GradientSums
+from keras_fdr.full_batch.objective import Objective, refusing
+from keras_fdr.snapshot import State
 
 # Seconds of silence after which a progress bar appears, and between its updates.
 _PATIENCE = 3.0

@@ -14,9 +14,9 @@ from keras.callbacks import (
 )
 
 from keras_fdr import _compat
-from keras_fdr.backup import mend
 from keras_fdr.notices import notice
-from keras_fdr.workers import unwrapped
+from keras_fdr.restart.backup import mend
+from keras_fdr.restart.chief import unwrapped
 
 _SAVERS = (BackupAndRestore, ModelCheckpoint, OrbaxCheckpoint)
 _LOGGERS = (CSVLogger, TensorBoard, RemoteMonitor)

@@ -8,22 +8,26 @@ import keras
 import numpy as np
 
 from keras_fdr import _compat
-from keras_fdr.callback_arguments import (
+from keras_fdr.callback.arguments import (
     DEFAULT_FACTOR,
     DEFAULT_THRESHOLD,
     arguments_of,
     check_arguments,
     config_of,
 )
-from keras_fdr.cuts import Cut
-from keras_fdr.distribution import check_execution
-from keras_fdr.epoch_pass import EpochPasses
+from keras_fdr.callback.full_batch_logs import EpochPasses
+from keras_fdr.distribution.loss_shares import announce_shares
+from keras_fdr.distribution.trainer import check_execution
 from keras_fdr.notices import notice
-from keras_fdr.optimizer import measuring_optimizer
+from keras_fdr.optimizer.cut_table import Cut
+from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.record import Record
+from keras_fdr.restart.callback_list import (
+    check_neighbours,
+    prepare_restart,
+    rate_writers,
+)
 from keras_fdr.rules import ThresholdRule, Verdict, judge_variables, obstacle
-from keras_fdr.shares import announce_shares
-from keras_fdr.surroundings import check_neighbours, prepare_restart, rate_writers
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")

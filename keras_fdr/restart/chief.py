@@ -1,11 +1,9 @@
-"""What several workers must agree on, and what only one of them should do."""
-
-import functools
+"""What only one of several workers should do."""
 
 import keras
-import tensorflow as tf
 
-from keras_fdr.backup import mend
+from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
+from keras_fdr.restart.backup import mend
 
 
 def on_chief(model, callback):
@@ -112,34 +110,3 @@ class _Backup(keras.callbacks.Callback):
 def unwrapped(callback):
     """The callback that was given to `on_chief`, or the one given."""
     return callback.backup if isinstance(callback, _Backup) else callback
-
-
-def has_several_workers(strategy):
-    """Whether replicas run in other processes too."""
-    resolver = strategy.cluster_resolver
-    workers = resolver.cluster_spec().as_dict() if resolver else {}
-    return sum(len(workers.get(job, ())) for job in ("chief", "worker")) > 1
-
-
-def sum_over_replicas(strategy, number):
-    """The sum of each worker's integer over all replicas; waits for all workers."""
-    sums = _adder(strategy)(tf.constant(number, tf.int64))
-    return int(strategy.experimental_local_results(sums)[0])
-
-
-def true_on_all(strategy, condition):
-    """Whether `condition` is true on each of the workers; waits for all of them."""
-    if not has_several_workers(strategy):
-        return condition
-    holding = sum_over_replicas(strategy, int(condition))
-    return holding == strategy.num_replicas_in_sync
-
-
-@functools.cache
-def _adder(strategy):
-    def add_up(own):
-        context = tf.distribute.get_replica_context()
-        # On the replica's own device.
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
-
-    return tf.function(lambda own: strategy.run(add_up, args=(own,)), autograph=False)

@@ -6,10 +6,10 @@ traced once, and the signature of its arguments.
 
 import tensorflow as tf
 
-from keras_fdr.full_batch import FullBatch
-from keras_fdr.gradient_sums import GradientSums
+from keras_fdr.full_batch.gradient_sums import GradientSums
+from keras_fdr.full_batch.objective import Objective
+from keras_fdr.full_batch.passes import FullBatch
 from keras_fdr.notices import notice
-from keras_fdr.objective import Objective
 from keras_fdr.record import FULL_BATCH_ROW, ROW
 
 

@@ -6,12 +6,12 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr import exported_functions as functions
-from keras_fdr.batch_signature import check_signature, default_signature
+from keras_fdr.export import functions
+from keras_fdr.export.signature import check_signature, default_signature
+from keras_fdr.full_batch.objective import check_structure
 from keras_fdr.notices import notice
-from keras_fdr.objective import check_structure
-from keras_fdr.optimizer import measuring_optimizer
-from keras_fdr.state import State
+from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.snapshot import State
 
 
 def export_trainer(model, path, batch_signature=None):

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import tensorflow as tf
 
-from keras_fdr.blocks import BlockSums
+from keras_fdr.observables.blocks import BlockSums
 from keras_fdr.record import VARIABLE_ROW, Record
 
 # O_L, O_R and whether there was a gradient.
