@@ -16,6 +16,10 @@ _SQUARES_BY_HALVES = range(2**16, 2**18 + 1)
 _PIECES = 16
 # Fewer tensors are not worth the operations that stack them.
 _MANY = 4
+# The golden ratio and a prime of xxHash, as signed 64-bit integers.
+_ODD_FOR_POSITIONS = -7046029254386353131
+_ODD_FOR_BITS = -4417276706812531889
+_HALF = np.int64(32)
 
 
 def float64(x):
@@ -32,11 +36,24 @@ def dots(a, b):
     alone = [i for i in range(len(pairs)) if i not in grouped]
     parts = [_dots_of_alike([pairs[i] for i in members], kernels) for members in groups]
     if alone:
-        parts.append(tf.stack([_dot(*pairs[i], kernels) for i in alone]))
+        parts.append(stacked([_dot(*pairs[i], kernels) for i in alone]))
+    parts = _of_one_type(parts)
     if len(parts) == 1:
         return tf.cast(parts[0], "float64")
     order = [i for members in (*groups, alone) for i in members]
     return tf.cast(tf.gather(tf.concat(parts, 0), np.argsort(order)), "float64")
+
+
+def stacked(scalars):
+    """Scalars as one vector, which is float64 where their types differ."""
+    return tf.stack(_of_one_type(scalars))
+
+
+def _of_one_type(tensors):
+    # One cast of the result costs less than one of each tensor.
+    if len({tensor.dtype for tensor in tensors}) == 1:
+        return tensors
+    return [tf.cast(tensor, "float64") for tensor in tensors]
 
 
 def _alike(tensors):
@@ -45,7 +62,8 @@ def _alike(tensors):
     for i, tensor in enumerate(tensors):
         size = tensor.shape.num_elements()
         small = size is not None and 0 < size < _SMALL
-        groups.setdefault(tuple(tensor.shape) if small else i, []).append(i)
+        key = (tensor.dtype, tuple(tensor.shape)) if small else i
+        groups.setdefault(key, []).append(i)
     return groups.values()
 
 
@@ -105,8 +123,8 @@ def dot(a, b):
 
 @tf.function(autograph=False)
 def checksum(theta):
-    """An int64 scalar that changes with any bit of a list of tensors."""
-    # Of integers, so that the order in which they are added does not matter.
+    """An int64 scalar that changes with any bit, and with the order, of tensors."""
+    # A sum of integers does not depend on the order in which devices add them.
     total = tf.zeros((), "int64")
     for i, weight in enumerate(theta):
         if weight.dtype == tf.float64:
@@ -116,5 +134,14 @@ def checksum(theta):
             bits = tf.bitcast(tf.reshape(weight, (-1, 2)), tf.int64)
         else:
             bits = tf.cast(tf.bitcast(weight, tf.int32), "int64")
-        total += (2 * i + 1) * tf.reduce_sum(bits)
+        total += (2 * i + 1) * tf.reduce_sum(_mixed(tf.reshape(bits, [-1])))
     return total
+
+
+def _mixed(bits):
+    """Each integer mixed with its position, so that a permutation changes the sum."""
+    positions = tf.range(tf.size(bits, out_type="int64"))
+    # Odd constants, hence one-to-one modulo 2^64. Without the shift, sums of changed
+    # signs could cancel.
+    mixed = (bits + positions * _ODD_FOR_POSITIONS) * _ODD_FOR_BITS
+    return tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, _HALF))

@@ -278,14 +278,16 @@ def test_weights_set_between_fits_are_noticed(digits):
     fit(model, digits, [FDRCallback(rule=Script("dd"))], epochs=2)
     set_weights(model)
     callback = FDRCallback(rule=Script("d"))
-    with pytest.warns(UserWarning, match="weights were changed .* restarts at t = 0"):
+    with pytest.warns(
+        UserWarning, match="velocities were changed .* restarts at t = 0"
+    ):
         fit(model, digits, [callback], epochs=1)
     assert callback.record.steps == 4
 
 
 def test_weights_set_between_epochs_are_noticed(digits):
     callback = FDRCallback(rule=Script("dddd"))
-    with pytest.warns(UserWarning, match="weights were changed") as caught:
+    with pytest.warns(UserWarning, match="velocities were changed") as caught:
         model = compiled(FDRSGD(0.1, l2=0.01))
         fit(model, digits, [Meddler(set_weights, epoch=2), callback], epochs=4)
     assert len(caught) == 1

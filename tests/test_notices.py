@@ -36,7 +36,7 @@ class Moving(keras.callbacks.Callback):
     "found, optimizer, others",
     [
         ("no L2 term", FDRSGD(0.01), []),
-        ("weights were changed", FDRSGD(0.01, l2=0.1), [Moving()]),
+        ("velocities were changed", FDRSGD(0.01, l2=0.1), [Moving()]),
         ("learning rate was changed", FDRSGD(0.01, l2=0.1), [Moving()]),
     ],
 )

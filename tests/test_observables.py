@@ -185,12 +185,12 @@ def test_seal(rng):
     observables.build([w.shape for w in weights])
     eager_step(observables, *arrays_like_weights(rng))
     observables.seal(weights)
-    assert observables.is_sealed(weights)
+    assert observables.is_unchanged(weights)
     before = weights[0].numpy()
     weights[0].assign(np.nextafter(before, np.inf))
-    assert not observables.is_sealed(weights)
+    assert not observables.is_unchanged(weights)
     weights[0].assign(before)
-    assert observables.is_sealed(weights)
+    assert observables.is_unchanged(weights)
 
 
 @pytest.mark.parametrize(

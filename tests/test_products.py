@@ -154,3 +154,27 @@ def test_checksum_sees_every_bit(shape, dtype):
             assert int(products.checksum([tf.constant(x)])) != before
             raw[position] ^= flip
     assert int(products.checksum([tf.constant(x)])) == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_checksum_sees_order_and_sign(dtype):
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(dtype)
+    changes = [
+        x[::-1],
+        x[:, ::-1],
+        x * np.array([1, -1, 1, 1], dtype),
+        x * np.array([-1, -1, 1, 1], dtype),
+        -x,
+        np.roll(x, 1),
+    ]
+    sums = {int(products.checksum([tf.constant(y)])) for y in [x, *changes]}
+    assert len(sums) == 1 + len(changes)
+
+
+def test_products_of_two_types():
+    rng = np.random.default_rng(0)
+    types = ["float32", "float64", "float32", "float32", "float32", "float32"]
+    x = [rng.normal(size=(3, 2)).astype(dtype) for dtype in types]
+    wanted = [float((a.astype("float64") ** 2).sum()) for a in x]
+    tensors = [tf.constant(a) for a in x]
+    np.testing.assert_allclose(products.dots(tensors, tensors), wanted, rtol=1e-6)

@@ -22,6 +22,7 @@ from keras_fdr._compat.models import (
     build,
     compiled_loss,
     global_seed,
+    loss_as_given,
     takes_training,
     twice_differentiable,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "has_sample_weight",
     "has_seeds",
     "learning_rate_schedule",
+    "loss_as_given",
     "loss_parts",
     "merge_call",
     "open_loss_scaling",

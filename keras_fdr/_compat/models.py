@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.utils.tracking import DotNotTrackScope
@@ -10,6 +11,24 @@ from keras.src.utils.tracking import DotNotTrackScope
 def compiled_loss(model):
     """What `compile` made of the loss: another object each time."""
     return model._compile_loss
+
+
+def loss_as_given(model):
+    """A string that differs between losses that were given to `compile`."""
+    container = model._compile_loss
+    if container is None:
+        return "none"
+    given = (container._user_loss, container._user_loss_weights)
+    return str(keras.tree.map_structure(_described, given))
+
+
+def _described(loss):
+    if isinstance(loss, keras.losses.Loss):
+        # Equal losses are one loss, although `compile` was given two objects.
+        config = {k: v for k, v in loss.get_config().items() if k != "name"}
+        # Some losses leave what they were made with out of their configuration.
+        return f"{type(loss).__name__} {config} {getattr(loss, '_fn_kwargs', '')}"
+    return str(loss)
 
 
 def global_seed():

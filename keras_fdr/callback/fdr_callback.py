@@ -197,13 +197,22 @@ class FDRCallback(keras.callbacks.Callback):
         del epoch, logs
         optimizer = self._optimizer()
         observables = optimizer.observables
-        if observables.built and not observables.is_sealed(optimizer.weights):
+        loss = _compat.loss_as_given(self.model)
+        if optimizer.built and observables.is_of_another_loss(loss):
             observables.reset()
             notice(
-                "The weights were changed from outside since the last epoch (by "
-                "another callback, `set_weights`, `load_weights`, or the average that "
-                "`use_ema` puts in their place when training ends): the record "
-                "restarts at t = 0."
+                "The model was compiled with another loss since the last epoch. An "
+                "average over two losses means nothing, so the record restarts at "
+                "t = 0."
+            )
+        moving = optimizer.moving_variables()
+        if optimizer.built and not observables.is_unchanged(moving):
+            observables.reset()
+            notice(
+                "The weights or velocities were changed from outside since the last "
+                "epoch (by another callback, `set_weights`, `load_weights`, or the "
+                "average that `use_ema` puts in their place when training ends): the "
+                "record restarts at t = 0."
             )
         self._restarts = observables.restart_count()
         self._record_learning_rate = observables.recorded_learning_rate()
@@ -238,7 +247,9 @@ class FDRCallback(keras.callbacks.Callback):
                 observables.reset()
             elif self.factor:
                 self._cut(epoch, optimizer, learning_rate, verdict)
-        observables.seal(optimizer.weights)
+        if not observables.built:
+            return  # Without a trainable weight there are no steps.
+        observables.seal(optimizer.moving_variables())
         ended = self.model.stop_training and not stopped_by_others
         optimizer.progress.mark(epoch + 1, optimizer, ended)
 

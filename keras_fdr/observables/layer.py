@@ -1,5 +1,7 @@
 """What one step measures, and the compiled layer that records it."""
 
+import weakref
+
 import keras
 import tensorflow as tf
 
@@ -101,7 +103,7 @@ class FDRObservables(SavedState, keras.layers.Layer):
                 "`capacity` must be an even integer, at least 2. "
                 f"Received: capacity={capacity}"
             )
-        if center not in (None, "initial"):
+        if not (center is None or (isinstance(center, str) and center == "initial")):
             raise ValueError(
                 f'`center` must be None or "initial". Received: center={center!r}'
             )
@@ -119,6 +121,8 @@ class FDRObservables(SavedState, keras.layers.Layer):
             self.by_variable = VariableSums(capacity, name="by_variable")
         self._centers = 0
         self._weight_names = None
+        self._owner = None
+        self._loss = None
 
     def build(self, theta_shape):
         """Creates the record's variables, for weights of the given shapes.
@@ -328,23 +332,48 @@ class FDRObservables(SavedState, keras.layers.Layer):
         """How often a record was cut short by a change of the learning rate."""
         return int(self.restarts.numpy()) if self.built else 0
 
-    def seal(self, weights):
-        """Remembers the weights, by a checksum, as the record left them."""
-        theta = [tf.convert_to_tensor(w.value) for w in weights]
+    def seal(self, variables):
+        """Remembers weights and velocities, by a checksum, as the record left them."""
+        values = [tf.convert_to_tensor(v.value) for v in variables]
         steps = tf.convert_to_tensor(self.blocks.steps)
-        self.seal_of_weights.assign(tf.stack([checksum(theta), steps]))
+        # Below 0: files of older code have the steps here, beside another checksum.
+        self.seal_of_weights.assign(tf.stack([checksum(values), -1 - steps]))
 
-    def is_sealed(self, weights):
-        """Whether the weights are still those of the last `seal`.
+    def is_unchanged(self, variables):
+        """Whether weights and velocities are still those of the last `seal`.
 
         True as well where steps were recorded since: those have moved them.
         """
         sealed, sealed_steps = self.seal_of_weights.numpy()
         steps = int(self.blocks.steps.numpy())
-        if steps == 0 or steps != sealed_steps:
+        if steps == 0 or -1 - steps != sealed_steps:
             return True
-        theta = [tf.convert_to_tensor(w.value) for w in weights]
-        return int(checksum(theta)) == sealed
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        return int(checksum(values)) == sealed
+
+    def is_of_another_loss(self, loss):
+        """Whether steps were recorded with another loss; remembers the present one.
+
+        Args:
+            loss: String that names the loss.
+        """
+        before, self._loss = self._loss, loss
+        return before not in (None, loss) and int(self.blocks.steps.numpy()) > 0
+
+    def claim(self, optimizer):
+        """Ties the record to one optimizer, when that is built.
+
+        Raises:
+            ValueError: If another optimizer has this layer already.
+        """
+        if self._owner is not None and self._owner() is not optimizer:
+            raise ValueError(
+                "An `FDRObservables` holds the record of one optimizer: give each "
+                "optimizer one of its own as `observables`. Received: "
+                f"observables={self.name!r}, which belongs to another optimizer"
+            )
+        # Keras would save an optimizer that is an attribute.
+        self._owner = weakref.ref(optimizer)
 
     def get_config(self):
         """The constructor's arguments."""

@@ -1,5 +1,6 @@
 """What `FDRSGD` refuses, each with the reason."""
 
+import keras
 import tensorflow as tf
 
 
@@ -29,6 +30,7 @@ def check_weights(variables):
         variables: List of trainable `keras.Variable`.
 
     Raises:
+        TypeError: If one is not a `keras.Variable`.
         ValueError: Under `ParameterServerStrategy`, and for constraints and half
             precision.
     """
@@ -41,7 +43,12 @@ def check_weights(variables):
             f"Received: weights under {type(strategy).__name__}"
         )
     for variable in variables:
-        name = getattr(variable, "path", variable.name)
+        if not isinstance(variable, keras.Variable):
+            raise TypeError(
+                "Weights must be of the type `keras.Variable`. "
+                f"Received: {variable.name!r} of type {type(variable).__name__}"
+            )
+        name = variable.path
         if getattr(variable, "constraint", None) is not None:
             raise ValueError(
                 "Weight constraints are not supported: they move the weights outside "

@@ -11,6 +11,7 @@ from keras_fdr.optimizer.arguments import check_weights, refuse_other_dynamics
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.global_batch import EffectiveGradientOptimizer
 from keras_fdr.optimizer.resume_point import Progress
+from keras_fdr.products import stacked
 from keras_fdr.saving import SavedState
 
 
@@ -135,6 +136,10 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         """List of `keras.Variable`: v(t) of each weight; empty where μ = 0."""
         return [slot for slot in self._slots if slot is not None]
 
+    def moving_variables(self):
+        """List of `keras.Variable`: weights and velocities, which only steps change."""
+        return [*self.weights, *self.velocities]
+
     def reset_velocities(self):
         """Sets every velocity to 0 and t = 0, as the paper does between runs."""
         for velocity in self.velocities:
@@ -154,6 +159,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         if self.built:
             return
         check_weights(variables)
+        self.observables.claim(self)
         # `fit` builds inside the trace of the first step.
         with _compat.variables_outside_of_traces():
             super().build(variables)
@@ -212,7 +218,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         """The gradients and the loss with the term ½λ|θ|²."""
         pairs = list(zip(gradients, theta, strict=True))
         if loss is not None:
-            halves = tf.stack([tf.nn.l2_loss(w) for g, w in pairs if g is not None])
+            halves = stacked([tf.nn.l2_loss(w) for g, w in pairs if g is not None])
             l2_term = self.l2 * tf.reduce_sum(tf.cast(halves, "float64"))
             loss = tf.cast(loss, "float64") + l2_term
         return [None if g is None else g + self.l2 * w for g, w in pairs], loss
