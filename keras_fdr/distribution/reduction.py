@@ -40,11 +40,17 @@ class ReplicaSteps:
         self._steps[replica] = replace(self._steps.get(replica, ReplicaStep()), **known)
 
     def take(self):
-        """The `ReplicaStep` of this replica, which is forgotten.
+        """The `ReplicaStep` of this replica as `look` gives it, which is forgotten."""
+        step = self.look()
+        self._steps.pop(_replica(), None)
+        return step
+
+    def look(self):
+        """The `ReplicaStep` of this replica.
 
         Tensors that the current graph cannot use are left out.
         """
-        step = self._steps.pop(_replica(), ReplicaStep())
+        step = self._steps.get(_replica(), ReplicaStep())
         if not _is_usable(step.loss):
             step = replace(step, loss=None)
         if not _is_usable(step.examples):

@@ -79,10 +79,31 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         self._replica_steps.put(loss=loss, reduced=True)
         return gradients
 
+    def apply(self, grads, trainable_variables=None):
+        """One step: Keras' own method, which changes nothing where there is no batch.
+
+        At the end of data of unknown length Keras starts one step too many. What does
+        not need the batch, as the count of steps, would happen before that step fails.
+
+        Args:
+            grads: list of this replica's gradients, `None` where there is none.
+            trainable_variables: list of the weights; may be left out after `build`.
+        """
+        try:
+            grads = self.reduce(list(grads))
+            with tf.control_dependencies(self._from_batch(grads)):
+                super().apply(grads, trainable_variables)
+        finally:
+            # A step that was refused must not be taken for part of the next.
+            self._replica_steps.take()
+
+    def _from_batch(self, gradients):
+        known = [*gradients, self._replica_steps.look().loss]
+        return [tensor for tensor in known if tf.is_tensor(tensor)]
+
     def apply_whole_step(self, gradients):
         """One step, with the gradient of the global batch."""
-        step = self._replica_steps.take()
-        gradients, loss = reduce_over_replicas(gradients, step)
+        loss = self._replica_steps.take().loss
 
         def on_each_device(strategy, gradients, loss):
             strategy.extended.update(
