@@ -19,7 +19,7 @@ from keras_fdr.distribution import check_execution
 from keras_fdr.epoch_pass import EpochPasses
 from keras_fdr.optimizer import measuring_optimizer
 from keras_fdr.record import Record
-from keras_fdr.rules import ThresholdRule, Verdict, judge_variables, obstacle
+from keras_fdr.rules import ThresholdRule, Verdict, blocking_reason, judge_variables
 from keras_fdr.shares import announce_shares
 from keras_fdr.surroundings import prepare_restart
 
@@ -215,7 +215,7 @@ class FDRCallback(keras.callbacks.Callback):
             logs["fdr_stationary"] = float(verdict.stationary)
             if self._passes:
                 logs.update(self._passes.logs(epoch, optimizer))
-        if verdict.stationary and not obstacle(record):
+        if verdict.stationary and not blocking_reason(record):
             if self.on_stationary:
                 self.on_stationary(self.model, verdict)
                 observables.reset()
@@ -269,7 +269,7 @@ class FDRCallback(keras.callbacks.Callback):
                 stacklevel=3,
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
-            self._warn_once("nonfinite", obstacle(record))
+            self._warn_once("nonfinite", blocking_reason(record))
 
     def _warn_of_clipping(self, optimizer):
         if optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue:

@@ -105,7 +105,7 @@ EXPECTED = {
     },
     "trend in much noise": {"drift": ("undecided", "more steps")},
     "trend smaller than noise": {"drift": ("stationary", "within 0.1 of 1")},
-    "trend smaller than the margin": {"drift": ("undecided", "more steps")},
+    "trend smaller than the margin": {"drift": ("undecided", "still moves one way")},
     "more noise than the margin": {"drift": ("undecided", "noise alone moves it")},
     "slow": {"drift": ("undecided", "independent values")},
     "excursion with equal ends": {
