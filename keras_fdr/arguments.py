@@ -48,14 +48,17 @@ def check_number(
     limits = [
         words for words, limit in ((least, low), (most, high)) if not math.isinf(limit)
     ]
-    rule = " ".join(["a finite number", " and ".join(limits)]).rstrip()
+    within = " and ".join(limits)
+    rule = f"a finite number {within}".rstrip()
     if not is_number(value):
         raise TypeError(_message(name, rule, value))
     number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(_message(name, rule, value))
     above = low < number or (low_allowed and number == low)
     below = number < high or (high_allowed and number == high)
-    if not (math.isfinite(number) and above and below):
-        raise ValueError(_message(name, rule, value))
+    if not (above and below):
+        raise ValueError(_message(name, within, value))
     return number
 
 

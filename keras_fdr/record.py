@@ -18,11 +18,11 @@ ROW = (
 )
 
 
-# What is measured of each weight tensor by itself.
+# These are measured of each weight tensor separately.
 VARIABLE_ROW = ("dissipation", "fluctuation")
 
 
-# What a full-batch pass measures, in a record of its own.
+# A full-batch pass measures these. They have a separate record.
 FULL_BATCH_ROW = (
     "full_batch_loss",
     "full_batch_gradient_norm_squared",
@@ -63,7 +63,7 @@ class Record:
         names: Tuple of strings, what a row holds. Defaults to dissipation,
             fluctuation, velocity_gradient, gradient_norm_squared, loss. In a record
             of full-batch passes a row is one pass, and t counts passes; that of a
-            weight tensor by itself holds dissipation and fluctuation only.
+            single weight tensor holds dissipation and fluctuation only.
 
     Raises:
         ValueError: If `sums` does not have the shape that `steps` and
@@ -155,7 +155,7 @@ class Record:
         steps = self._block_ends()
         column = self._column(name)
         first = self._window_blocks(steps).astype(int)
-        # Differences of running sums would spread a NaN over all later windows.
+        # A NaN in the running sums would reach all later windows, so it is counted.
         finite = np.isfinite(column)
         total = np.concatenate([[0.0], np.cumsum(np.where(finite, column, 0.0))])
         broken = np.concatenate([[0], np.cumsum(~finite)])
@@ -250,7 +250,7 @@ class Record:
                         learning_rate=float(file["learning_rate"]),
                         names=tuple(map(str, file["names"])),
                     )
-            # One flipped bit can show as anything, such as a wrong password.
+            # A flipped bit can cause any exception, such as one on a wrong password.
             except Exception as error:
                 raise ValueError(
                     "A record file must be one that `Record.save` wrote, whole. "
@@ -268,7 +268,7 @@ class Record:
         return np.minimum(ends, self.steps)
 
     def _window_blocks(self, steps: int | np.ndarray) -> np.ndarray:
-        # The boundary nearest to ⌊t/2⌋; of two equally near ones the earlier.
+        # This is the boundary nearest to ⌊t/2⌋. Of two equally near, it is the earlier.
         return np.ceil((np.asarray(steps) // 2) / self.block_length - 0.5)
 
 

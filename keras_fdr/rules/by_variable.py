@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from keras_fdr.record import Record
 from keras_fdr.rules.verdict import Verdict
 
-# A log line names no more weight tensors than this.
+# A reason names at most this many weight tensors.
 _NAMED = 5
 
 

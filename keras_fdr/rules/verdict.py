@@ -30,8 +30,8 @@ class Verdict:
             unknown. Defaults to NaN.
         effective_sample_size: Float, how many independent values the window is worth.
             NaN where unknown. Defaults to NaN.
-        by_variable: Dictionary from a weight tensor's name to the `Verdict` on it by
-            itself, where `FDRObservables(per_variable=True)` records them.
+        by_variable: Dictionary from a weight tensor's name to the separate
+            `Verdict` on it, where `FDRObservables(per_variable=True)` records them.
             Defaults to none.
 
     Raises:
@@ -44,7 +44,7 @@ class Verdict:
     reason: str
     ratio_error: float = math.nan
     effective_sample_size: float = math.nan
-    # A dictionary has no hash.
+    # A dictionary cannot be hashed.
     by_variable: Mapping[str, "Verdict"] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
