@@ -38,6 +38,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from processes import PROCESSES
 from recorder import CAPACITY, BlockRecorder
+from scipy.stats import binomtest
 from verdicts_report import draw, table
 
 import keras_fdr
@@ -149,13 +150,10 @@ def coverage(process, rules, runs, seed, steps):
     return result
 
 
-def wilson(hits, trials, z=1.96):
+def wilson(hits, trials):
     """Wilson's 95% interval of a share."""
-    share, weight = hits / trials, z * z / trials
-    middle = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight)
-    half *= math.sqrt(share * (1 - share) / trials + weight / trials / 4)
-    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
+    interval = binomtest(int(hits), int(trials)).proportion_ci(method="wilson")
+    return [round(float(interval.low), 4), round(float(interval.high), 4)]
 
 
 def measure(index, rule_names, runs):

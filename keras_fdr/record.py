@@ -3,8 +3,11 @@
 import contextlib
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from keras_fdr.arguments import check_integer, check_path, is_number
 
 ROW = (
     "dissipation",
@@ -15,11 +18,11 @@ ROW = (
 )
 
 
-# What is measured of each weight tensor by itself.
+# These are measured of each weight tensor separately.
 VARIABLE_ROW = ("dissipation", "fluctuation")
 
 
-# What a full-batch pass measures, in a record of its own.
+# A full-batch pass measures these. They have a separate record.
 FULL_BATCH_ROW = (
     "full_batch_loss",
     "full_batch_gradient_norm_squared",
@@ -60,11 +63,12 @@ class Record:
         names: Tuple of strings, what a row holds. Defaults to dissipation,
             fluctuation, velocity_gradient, gradient_norm_squared, loss. In a record
             of full-batch passes a row is one pass, and t counts passes; that of a
-            weight tensor by itself holds dissipation and fluctuation only.
+            single weight tensor holds dissipation and fluctuation only.
 
     Raises:
         ValueError: If `sums` does not have the shape that `steps` and
-            `block_length` ask for.
+            `block_length` ask for, or a number is out of range.
+        TypeError: If an argument is of another type.
     """
 
     sums: np.ndarray
@@ -73,30 +77,50 @@ class Record:
     learning_rate: float = float("nan")
     names: tuple[str, ...] = ROW
 
-    def __post_init__(self):
-        sums = np.asarray(self.sums, dtype=np.float64)
-        blocks = -(-self.steps // self.block_length)
-        width = len(self.names)
+    def __post_init__(self) -> None:
+        steps = check_integer("steps", self.steps, low=0)
+        block_length = check_integer("block_length", self.block_length, low=1)
+        if not is_number(self.learning_rate):
+            raise TypeError(
+                "`learning_rate` must be a number, or NaN where it is unknown. "
+                f"Received: learning_rate={self.learning_rate!r}"
+            )
+        names = _as_names(self.names)
+        sums = _as_floats(self.sums)
+        blocks = -(-steps // block_length)
+        width = len(names)
         if sums.shape != (blocks, width):
             raise ValueError(
                 f"`sums` must have one row of {width} numbers for each block of "
                 f"`block_length` steps, hence shape {(blocks, width)}. Received: "
-                f"sums.shape={sums.shape}, steps={self.steps}, "
-                f"block_length={self.block_length}"
+                f"sums.shape={sums.shape}, steps={steps}, "
+                f"block_length={block_length}"
             )
+        # Plain Python numbers make every record the same, wherever it came from.
         object.__setattr__(self, "sums", sums)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "block_length", block_length)
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))
+        object.__setattr__(self, "names", names)
+
+    def __repr__(self) -> str:
+        names = "" if self.names == ROW else f", names={self.names}"
+        return (
+            f"Record(steps={self.steps}, block_length={self.block_length}, "
+            f"learning_rate={self.learning_rate:.6g}{names})"
+        )
 
     @classmethod
-    def empty(cls, names=ROW):
+    def empty(cls, names: tuple[str, ...] = ROW) -> "Record":
         """A record of no steps."""
         return cls(np.zeros((0, len(names))), steps=0, names=names)
 
     @property
-    def window_start(self):
+    def window_start(self) -> int:
         """t0: the averages are over the steps t0 < t' ≤ t."""
         return int(self._window_blocks(self.steps)) * self.block_length
 
-    def half_running_average(self, name):
+    def half_running_average(self, name: str) -> float:
         """Ō(t), eq. (15), at the newest step.
 
         Args:
@@ -111,14 +135,14 @@ class Record:
         return float(window.sum() / (self.steps - self.window_start))
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """Ō_L/Ō_R: 1 in a stationary state (FDR1). NaN where Ō_R is 0."""
         fluctuation = self.half_running_average("fluctuation")
         if fluctuation == 0:
             return float("nan")
         return self.half_running_average("dissipation") / fluctuation
 
-    def series(self, name):
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The half-running average at the end of every block, ready to plot.
 
         Args:
@@ -131,7 +155,7 @@ class Record:
         steps = self._block_ends()
         column = self._column(name)
         first = self._window_blocks(steps).astype(int)
-        # Differences of running sums would spread a NaN over all later windows.
+        # A NaN in the running sums would reach all later windows, so it is counted.
         finite = np.isfinite(column)
         total = np.concatenate([[0.0], np.cumsum(np.where(finite, column, 0.0))])
         broken = np.concatenate([[0], np.cumsum(~finite)])
@@ -141,7 +165,7 @@ class Record:
         averages[broken[last] > broken[first]] = np.nan
         return steps, averages
 
-    def block_means(self, name):
+    def block_means(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The mean over each block: single steps while `block_length` is 1.
 
         Args:
@@ -154,7 +178,7 @@ class Record:
         steps = self._block_ends()
         return steps, self._column(name) / np.diff(steps, prepend=0)
 
-    def first_nonfinite(self, *names):
+    def first_nonfinite(self, *names: str) -> tuple[int, int] | None:
         """The first block in the window with a NaN or infinite value.
 
         Args:
@@ -201,7 +225,7 @@ class Record:
             raise
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> "Record":
         """Reads a record that `save` wrote.
 
         Args:
@@ -211,9 +235,11 @@ class Record:
             A `Record`.
 
         Raises:
+            TypeError: If `path` is neither a string nor a path object.
             ValueError: If the file is not a complete record.
         """
-        # Opened here: `np.load` leaves a broken file open.
+        path = check_path("path", path)
+        # `np.load` would leave a broken file open, so that it is opened here.
         with open(path, "rb") as stream:
             try:
                 with np.load(stream) as file:
@@ -224,23 +250,47 @@ class Record:
                         learning_rate=float(file["learning_rate"]),
                         names=tuple(map(str, file["names"])),
                     )
-            # One flipped bit can show as anything, such as a wrong password.
+            # A flipped bit can cause any exception, such as one on a wrong password.
             except Exception as error:
                 raise ValueError(
                     "A record file must be one that `Record.save` wrote, whole. "
-                    f"Received: {os.fspath(path)!r} ({error})"
+                    f"Received: {path!r} ({error})"
                 ) from error
 
-    def _column(self, name):
+    def _column(self, name: str) -> np.ndarray:
         if name not in self.names:
             names = ", ".join(self.names)
             raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
         return self.sums[:, self.names.index(name)]
 
-    def _block_ends(self):
+    def _block_ends(self) -> np.ndarray:
         ends = np.arange(1, len(self.sums) + 1) * self.block_length
         return np.minimum(ends, self.steps)
 
-    def _window_blocks(self, steps):
-        # The boundary nearest to ⌊t/2⌋; of two equally near ones the earlier.
+    def _window_blocks(self, steps: int | np.ndarray) -> np.ndarray:
+        # This is the boundary nearest to ⌊t/2⌋. Of two equally near, it is the earlier.
         return np.ceil((np.asarray(steps) // 2) / self.block_length - 0.5)
+
+
+def _as_floats(sums: Any) -> np.ndarray:
+    try:
+        values = np.asarray(sums)
+    except ValueError:  # Rows of different lengths are not an array.
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(
+            "`sums` must be an array of real numbers. "
+            f"Received: sums={repr(sums)[:200]}"
+        )
+    return values.astype(np.float64, copy=False)
+
+
+def _as_names(names: Any) -> tuple[str, ...]:
+    is_sequence = isinstance(names, (tuple, list))
+    if not is_sequence or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"`names` must be a tuple of strings. Received: names={names!r}"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"`names` must be different. Received: names={names!r}")
+    return tuple(names)

@@ -205,3 +205,9 @@ def test_refused_sweeps():
         plots.sequential_runs(3)
     with pytest.raises(ValueError, match=r"finished a stage: \[0, 1\].*seed=7"):
         plots.sequential_runs(sweep_results(), seed=7)
+
+
+@pytest.mark.parametrize("histories", [None, 1, [], np.zeros(3)])
+def test_refused_histories(histories):
+    with pytest.raises(TypeError, match="`histories` must be.*Received: histories="):
+        plots.schedule(histories)

@@ -16,6 +16,7 @@
 """
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -182,3 +183,42 @@ def test_composite_is_stricter_and_statuses_occur():
     strict = ConfidenceRule("sasa", composite=True)(record)
     assert sasa(rows, composite=True) == strict.status == "drifting"
     assert "z̄ of each half" in strict.reason
+
+
+@pytest.mark.parametrize(
+    "kind, composite, wanted",
+    [
+        ("sasa", False, r"z̄ is between .*, within ±0.02 \(2% of the fluctuation\), "),
+        ("sasa", True, r"z̄ of each half is between .*, within ±0.02 \(2%"),
+        ("sasa+", False, r"z̄ is between .*, containing 0, "),
+        ("sasa+", True, r"z̄ of each half is between .*, containing 0, "),
+    ],
+)
+def test_reason_of_a_rule_that_fires(kind, composite, wanted):
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        rows = np.ones((10_000, 5))
+        rows[:, 0] += 0.002 + 0.1 * rng.normal(size=10_000)
+        verdict = ConfidenceRule(kind, composite)(Record(rows, 10_000))
+        if verdict.stationary:
+            break
+    assert verdict.stationary
+    assert re.match(wanted, verdict.reason), verdict.reason
+    assert verdict.reason.endswith("with one sign in both halves of the window.")
+    assert "waits" not in verdict.reason
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_windows_of_two_or_three_blocks(blocks):
+    """The overlapping means are the blocks themselves, and Student's t is wide."""
+    z = np.array([0.3, 0.5, 0.1])[:blocks]
+    length = 1000
+    rows = np.ones((2 * blocks, 5))
+    rows[blocks:, 0] += z
+    record = Record(length * rows, 2 * blocks * length, length)
+    reason = ConfidenceRule("sasa")(record).reason
+    low, high = map(float, re.findall(r"between (\S+) and (\S+?);", reason)[0])
+    error = np.std(z, ddof=1) / math.sqrt(blocks)
+    freedom = max(1.0, 1.5 * (blocks - 1))
+    width = stats.t.isf(0.1, freedom) * error
+    assert (low, high) == pytest.approx((z.mean() - width, z.mean() + width), rel=5e-3)

@@ -185,3 +185,45 @@ def test_refused_arguments(rng):
     message = "one of dissipation, .*, loss. Received: name='temperature'"
     with pytest.raises(ValueError, match=message):
         random_record(rng).half_running_average("temperature")
+
+
+@pytest.mark.parametrize(
+    "changes, error, word",
+    [
+        ({"sums": "a"}, TypeError, "sums='a'"),
+        ({"sums": np.zeros((2, 5)) * 1j}, TypeError, "sums=array"),
+        ({"sums": [[1.0], [1.0, 2.0]]}, TypeError, "sums="),
+        ({"steps": 1.5}, TypeError, "steps=1.5"),
+        ({"steps": True}, TypeError, "steps=True"),
+        ({"steps": -1}, ValueError, "steps=-1"),
+        ({"block_length": 0}, ValueError, "block_length=0"),
+        ({"learning_rate": "x"}, TypeError, "learning_rate='x'"),
+        ({"names": "abcde"}, TypeError, "names='abcde'"),
+        ({"names": ("a",) * 5}, ValueError, "names="),
+    ],
+)
+def test_refused_types(changes, error, word):
+    arguments = {"sums": np.zeros((2, 5)), "steps": 2, **changes}
+    with pytest.raises(error, match=f"must .*Received: {word}"):
+        Record(**arguments)
+
+
+@pytest.mark.parametrize("path", [None, 1, b"x"])
+def test_refused_path(path):
+    with pytest.raises(TypeError, match="a file name or a path.*Received: path="):
+        Record.load(path)
+
+
+def test_numbers_of_numpy_become_pythons():
+    numbers = np.int32(2), np.int64(1), np.float32(0.5)
+    record = Record(np.zeros((2, 5), "f"), *numbers)
+    assert [type(v) for v in (record.steps, record.block_length)] == [int, int]
+    assert type(record.learning_rate) is float
+    assert record.sums.dtype == np.float64
+
+
+def test_a_record_is_short_to_read(rng):
+    assert repr(random_record(rng)) == (
+        "Record(steps=50, block_length=1, learning_rate=0.1)"
+    )
+    assert "names=('a',)" in repr(Record.empty(("a",)))

@@ -14,6 +14,7 @@ HOME = Path(keras_fdr.__path__[0])
 ORDER = (
     "_version",
     "requirements",
+    "arguments",
     "notices",
     "_compat",
     "snapshot",

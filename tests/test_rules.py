@@ -6,6 +6,7 @@ under 1% of the cases where the true share is at one of the ends, and in under 1
 where it is 95%.
 """
 
+import math
 import re
 
 import numpy as np
@@ -105,7 +106,7 @@ EXPECTED = {
     },
     "trend in much noise": {"drift": ("undecided", "more steps")},
     "trend smaller than noise": {"drift": ("stationary", "within 0.1 of 1")},
-    "trend smaller than the margin": {"drift": ("undecided", "more steps")},
+    "trend smaller than the margin": {"drift": ("undecided", "still moves one way")},
     "more noise than the margin": {"drift": ("undecided", "noise alone moves it")},
     "slow": {"drift": ("undecided", "independent values")},
     "excursion with equal ends": {
@@ -299,3 +300,130 @@ def test_short_records_give_a_verdict_without_a_warning(rule, steps):
     verdict = RULES[rule](record_of(rng.normal(1, 0.5, steps)))
     assert verdict.steps == steps
     assert rule == "threshold" or not verdict.stationary
+
+
+def test_missing_steps_of_a_window_worth_too_little():
+    """The effective sample size grows in proportion to the steps."""
+    found = 0
+    for seed in range(60):
+        q = ar1(0.999, 600, np.random.default_rng(seed))
+        record = from_path(q, scale=0.1)
+        path = QPath.of(record)
+        size = path.effective_sample_size
+        if size >= 4 or path.is_trend:
+            continue
+        found += 1
+        verdict = DriftRule()(record)
+        assert verdict.status == "undecided"
+        missing = math.ceil(600 * (4 / size - 1))
+        assert verdict.reason == (
+            f"The window is worth {size:.1f} independent values, 4 are needed: about "
+            f"{missing:,} more steps."
+        )
+    assert found > 5
+
+
+@pytest.mark.parametrize("quantity", ["ratio", "loss"])
+def test_missing_steps_where_noise_is_larger_than_the_margin(quantity):
+    """The error of the ratio falls as 1/t and that of the loss as 1/sqrt(t)."""
+    rng = np.random.default_rng(11)
+    if quantity == "ratio":
+        record, power = from_path(rng.normal(size=2001), scale=300.0), 1
+    else:
+        loss = 1 + 8 * rng.normal(size=2000)
+        record, power = from_path(rng.normal(size=2001), loss=loss), 2
+    verdict = DriftRule()(record)
+    assert verdict.status == "undecided"
+    found = re.search(
+        r"± ([\d.]+), not yet .* of 1: .* about ([\d,]+) ", verdict.reason
+    )
+    assert found, verdict.reason
+    margin = 0.1 if quantity == "ratio" else 0.2
+    expected = 2000 * ((float(found[1]) / margin) ** power - 1)
+    # The width is rounded to 0.001 in the reason.
+    assert int(found[2].replace(",", "")) == pytest.approx(expected, rel=0.02)
+
+
+def test_no_number_of_steps_is_named_while_the_path_trends():
+    t = np.arange(2001) / 2000
+    noise = np.random.default_rng(12).normal(size=2001)
+    # The ratio is within the margin of 1, and Q moves one way.
+    verdict = DriftRule()(from_path(noise + 800 * t, scale=0.1))
+    assert verdict.status == "undecided"
+    assert "Q still moves one way" in verdict.reason
+    assert "more steps" not in verdict.reason
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_path_of_very_few_values_is_worth_one(length):
+    """The estimator of the sample size needs 4 values."""
+    path = QPath(np.arange(float(length)), steps=length - 1, mean_fluctuation=1.0)
+    assert path.effective_sample_size == 1.0
+    assert np.isnan(path.ratio_error())
+
+
+def test_constant_path_is_worth_one():
+    path = QPath(np.zeros(100), steps=99, mean_fluctuation=1.0)
+    assert path.effective_sample_size == 1.0
+    assert np.isnan(path.ratio_error())
+    assert not path.is_trend
+
+
+def test_path_of_four_values_is_worth_more_than_one():
+    path = QPath(np.array([0.0, 1.0, -1.0, 0.5]), steps=3, mean_fluctuation=1.0)
+    assert 1.0 < path.effective_sample_size <= 4.0
+
+
+@pytest.mark.parametrize(
+    "rule, record, words",
+    [
+        (ThresholdRule(), record_of(np.full(100, 0.5)), "still grow: the noise"),
+        (ThresholdRule(), record_of(np.full(100, -0.5)), "still grow: the loss"),
+        (DriftRule(), record_of(np.full(100, 0.5)), "still grow: the noise"),
+        (DriftRule(), record_of(np.full(100, -0.5)), "still grow: the loss"),
+    ],
+)
+def test_a_ratio_below_1_is_explained(rule, record, words):
+    assert words in rule(record).reason
+
+
+@pytest.mark.parametrize("rule", [ThresholdRule(), DriftRule()])
+def test_growth_is_not_blamed_where_there_is_none(rule):
+    for ratio in (1.5, 1.0):
+        assert "grow" not in rule(record_of(np.full(100, ratio))).reason
+    # Noise alone moves this ratio to both sides of 1.
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        record = from_path(rng.normal(size=401), scale=20.0)
+        if abs(record.ratio - 1) < QPath.of(record).ratio_error():
+            assert "grow" not in rule(record).reason
+
+
+@pytest.mark.parametrize(
+    "make, error, word",
+    [
+        (lambda: ThresholdRule(True), TypeError, "threshold=True"),
+        (lambda: ThresholdRule("0.1"), TypeError, "threshold='0.1'"),
+        (lambda: DriftRule(margin=np.nan), ValueError, "margin=nan"),
+        (lambda: DriftRule(false_alarm=None), TypeError, "false_alarm=None"),
+        (lambda: ConfidenceRule([]), ValueError, "kind=\\[\\]"),
+        (lambda: ConfidenceRule(composite=1), TypeError, "composite=1"),
+        (lambda: ThresholdRule()({}), TypeError, "record={}"),
+    ],
+)
+def test_refuses_arguments_of_another_type(make, error, word):
+    with pytest.raises(error, match=f"must be .*Received: {word}"):
+        make()
+
+
+def test_rules_are_values():
+    assert ThresholdRule(np.float32(0.5)) == ThresholdRule(0.5)
+    assert ThresholdRule(np.int64(1)) == ThresholdRule(1)
+    assert DriftRule() != DriftRule(margin=0.2)
+    assert len({DriftRule(), DriftRule(), ConfidenceRule()}) == 2
+    assert repr(DriftRule()) == "DriftRule(false_alarm=0.05, margin=0.1)"
+    assert type(ThresholdRule(np.float32(0.5)).get_config()["threshold"]) is float
+    assert ConfidenceRule(composite=np.True_).get_config() == {
+        "kind": "sasa",
+        "composite": True,
+    }

@@ -1,6 +1,7 @@
 """The rules, on records with a known answer."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -75,3 +76,34 @@ def test_a_verdict_is_frozen():
     verdict = Verdict("drifting", 2.0, 10, "why")
     with pytest.raises(dataclasses.FrozenInstanceError):
         verdict.status = "stationary"
+
+
+def test_status_is_one_of_three():
+    with pytest.raises(ValueError, match="undecided\". Received: status='foo'"):
+        Verdict("foo", 1.0, 1, "")
+
+
+def test_a_verdict_is_short_to_read():
+    verdict = Verdict("drifting", 2.0, 10, "why", by_variable={"w": None})
+    assert repr(verdict) == "Verdict('drifting', ratio=2, steps=10)"
+
+
+def noisy(offset):
+    """100 steps whose ratio is 1 + offset, with a noise floor far above 0.01."""
+    q = np.random.default_rng(2).normal(size=101)
+    q[50] = q[100] + 50 * offset
+    return record_of(1 - np.diff(q))
+
+
+def test_reason_of_a_cut_that_noise_alone_can_have_made():
+    fired, waited = ThresholdRule()(noisy(0.0)), ThresholdRule()(noisy(0.05))
+    assert fired.stationary and waited.status == "drifting"
+    assert fired.ratio_error > 0.01
+    missing = math.ceil(100 * (fired.ratio_error / 0.01 - 1))
+    assert fired.reason == (
+        "Dissipation over fluctuation is 1.0000 over steps 51 to 100, within 0.01 of "
+        f"1. The rule fired, but noise alone moves the ratio by {fired.ratio_error:.2g}"
+        " here and could have done it: 0.01 can be told from it after about "
+        f"{missing:,} more steps."
+    )
+    assert "fired" not in waited.reason and "Noise alone" in waited.reason

@@ -27,7 +27,7 @@ from keras_fdr.restart.callback_list import (
     prepare_restart,
     rate_writers,
 )
-from keras_fdr.rules import ThresholdRule, Verdict, judge_variables, obstacle
+from keras_fdr.rules import ThresholdRule, Verdict, blocking_reason, judge_variables
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -241,7 +241,7 @@ class FDRCallback(keras.callbacks.Callback):
             logs["fdr_stationary"] = float(verdict.stationary)
             if self._passes:
                 logs.update(self._passes.logs(epoch, optimizer))
-        if verdict.stationary and not obstacle(record):
+        if verdict.stationary and not blocking_reason(record):
             if self.on_stationary:
                 self.on_stationary(self.model, verdict)
                 observables.reset()
@@ -324,7 +324,7 @@ class FDRCallback(keras.callbacks.Callback):
                 "Pass `factor=None` to leave the schedule to the other."
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
-            self._warn_once("nonfinite", obstacle(record))
+            self._warn_once("nonfinite", blocking_reason(record))
         elif record.steps and math.isnan(_first_loss(record)):
             self._warn_once(
                 "loss",

@@ -1,8 +1,14 @@
-"""What every picture begins and ends with."""
+"""The first and the last step of drawing every picture."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def new_figure(figsize):
-    """An empty figure; matplotlib is needed from here on only."""
+def new_figure(figsize: tuple[float, float]) -> "Figure":
+    """An empty figure. Only this needs matplotlib, so that it can be missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -12,8 +18,10 @@ def new_figure(figsize):
     return Figure(figsize=figsize, layout="constrained")
 
 
-def finish(figure, path, title):
-    """Adds the title and writes the file, where asked for."""
+def finish(
+    figure: "Figure", path: str | os.PathLike[str] | None, title: str | None
+) -> "Figure":
+    """Adds the title and writes the file, if there are any."""
     if title:
         figure.suptitle(title, fontsize="medium")
     if path is not None:
@@ -21,8 +29,8 @@ def finish(figure, path, title):
     return figure
 
 
-def measuring_layer(source):
-    """The `FDRObservables` of a model or an optimizer; anything else as it is."""
+def measuring_layer(source: Any) -> Any:
+    """The `FDRObservables` of a model or an optimizer, or the object itself."""
     for name in ("optimizer", "inner_optimizer", "observables"):
         source = getattr(source, name, source)
     return source

@@ -1,15 +1,24 @@
-"""FDR1 of every weight tensor by itself, against time."""
+"""FDR1 of every weight tensor, drawn against time."""
 
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_fdr.plots.figures import finish, measuring_layer, new_figure
 from keras_fdr.record import Record
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def layers(source, path=None, title=None):
-    """Draws FDR1's ratio of every weight tensor against steps, as a heat map.
+
+def layers(
+    source: Any,
+    path: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+) -> "Figure":
+    """Draws the ratio of FDR1 for every weight tensor against steps, as a heat map.
 
     A row is a weight tensor, the colour of a cell the half-running ratio O_L/O_R at
     that t, on a log scale from 0.1 to 10 (beyond it the colours of the ends). White
@@ -51,7 +60,7 @@ def layers(source, path=None, title=None):
     steps = _common_steps(records)
     ratios = np.stack([_ratio(record) for record in records.values()])
     figure = new_figure(figsize=(6.4, 1.4 + 0.22 * len(records)))
-    # Not before `new_figure`, which says what to install.
+    # This import comes after `new_figure`, which says what to install.
     from matplotlib import colormaps
 
     axis = figure.subplots()
@@ -69,7 +78,7 @@ def layers(source, path=None, title=None):
     axis.set(xscale="log", xlabel="steps t")
     bar = figure.colorbar(mesh, ax=axis, extend="both")
     ticks = [0.1, 0.3, 1, 3, 10]
-    bar.set_ticks(np.log10(ticks), labels=[f"{tick:g}" for tick in ticks])
+    bar.set_ticks(np.log10(ticks).tolist(), labels=[f"{tick:g}" for tick in ticks])
     bar.set_label(r"$\overline{O}_L / \overline{O}_R$")
     eta = next(iter(records.values())).learning_rate
     if np.isfinite(eta):
@@ -77,7 +86,7 @@ def layers(source, path=None, title=None):
     return finish(figure, path, title)
 
 
-def _as_records(source):
+def _as_records(source: Any) -> Mapping[str, Record]:
     source = measuring_layer(source)
     if callable(getattr(source, "record_by_variable", None)):
         source = source.record_by_variable()
@@ -86,13 +95,13 @@ def _as_records(source):
     ):
         raise TypeError(
             "`source` must be a dictionary from names to `Record`s, or an object that "
-            "records weights by themselves: `FDRObservables(per_variable=True)`. "
+            "records weights separately: `FDRObservables(per_variable=True)`. "
             f"Received: source={source}"
         )
     return source
 
 
-def _common_steps(records):
+def _common_steps(records: Mapping[str, Record]) -> np.ndarray:
     """The last step of each block, the same for all records."""
     ends = [record.series("dissipation")[0] for record in records.values()]
     if not ends or len(ends[0]) == 0:
@@ -106,14 +115,14 @@ def _common_steps(records):
     return ends[0]
 
 
-def _ratio(record):
+def _ratio(record: Record) -> np.ndarray:
     """O_L/O_R at the end of each block; NaN where it is undefined."""
     left, right = (record.series(name)[1] for name in ("dissipation", "fluctuation"))
     defined = np.isfinite(left) & np.isfinite(right) & (right > 0)
     return np.divide(left, right, out=np.full_like(left, np.nan), where=defined)
 
 
-def _edges(steps):
+def _edges(steps: np.ndarray) -> np.ndarray:
     """Cells around the blocks' ends; positive, for the log axis."""
     middle = (steps[1:] + steps[:-1]) / 2
     last = steps[-1] + (steps[-1] - middle[-1] if len(middle) else steps[-1] / 2)

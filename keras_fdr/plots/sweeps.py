@@ -1,9 +1,12 @@
 """Figures 2 and 3 of the paper, from sweeps over learning rates."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_fdr.landscape.estimates import Estimate
 from keras_fdr.landscape.regression import (
     EQUILIBRATED_WITHIN,
     Landscape,
@@ -13,17 +16,25 @@ from keras_fdr.landscape.regression import (
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.plots.figures import finish, new_figure
 
-# Of a legend.
-BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# The legend stands to the right of the axes.
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
 
 
-def landscape(landscapes, path=None, title=None):
+def landscape(
+    landscapes: Any,
+    path: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+) -> "Figure":
     """Draws FDR2 against the learning rate, figure 3 of the paper.
 
     Top: ⟨O_FB⟩ at each η with its 95% interval over seeds, and the paper's line
     through the origin and the smallest η. Bottom: how far each point is from the line
     (nonlinearity) and from (η/2)⟨vᵀHv⟩ (residual), the quantity that vanishes for
-    every quadratic loss. Open symbols mark stages that had not come to rest: more than
+    every quadratic loss. Open symbols mark stages that were not yet stationary: over
     5% of O_FB is due to a loss that still fell, or the ratio of FDR1's two sides is
     beyond 1 ± 5% with its whole interval (without an interval: by itself).
 
@@ -71,7 +82,7 @@ def landscape(landscapes, path=None, title=None):
         lines.append((ends, found.slope.value * ends, color))
         _points(bottom, found, found.residual, color, "o", f"{named}residual")
         _points(bottom, found, found.nonlinearity, color, "x", f"{named}nonlinearity")
-    # A slope that noise made leaves the picture to the points.
+    # The points alone set the limits, so that a noisy slope cannot rescale the axis.
     low, high = top.get_ylim()
     for ends, heights, color in lines:
         top.plot(ends, heights, color=color, lw=0.8)
@@ -82,12 +93,17 @@ def landscape(landscapes, path=None, title=None):
     top.set(ylabel=r"$\langle O_{FB} \rangle$")
     bottom.set(xlabel=r"learning rate $\eta$", ylabel="relative deviation")
     for axis in (top, bottom):
-        # Beside it, where no error bar can reach it.
+        # No error bar can reach the legend there.
         axis.legend(frameon=False, fontsize="small", **BESIDE)
     return finish(figure, path, title)
 
 
-def sequential_runs(results, seed=None, path=None, title=None):
+def sequential_runs(
+    results: SweepResults | str | os.PathLike[str],
+    seed: int | None = None,
+    path: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+) -> "Figure":
     """Draws the stages of one seed, figure 2 of the paper.
 
     The half-running averages of O_L (dotted) and O_R (solid) against t, one colour a
@@ -118,10 +134,10 @@ def sequential_runs(results, seed=None, path=None, title=None):
         ValueError: If the seed has no finished stage.
         ImportError: If matplotlib is not installed.
     """
-    results = SweepResults.of(results)
-    seeds = [row["seed"] for row in results.rows]
+    table = SweepResults.of(results)
+    seeds = [row["seed"] for row in table.rows]
     seed = seeds[0] if seed is None and seeds else seed
-    rows = [row for row in results.rows if row["seed"] == seed]
+    rows = [row for row in table.rows if row["seed"] == seed]
     if not rows:
         raise ValueError(
             f"`seed` must be one that has finished a stage: {sorted(set(seeds))}. "
@@ -129,10 +145,10 @@ def sequential_runs(results, seed=None, path=None, title=None):
         )
     many = len(rows) > 6
     figure = new_figure(figsize=(8.8 if many else 6.4, 4.8))
-    # Not before `new_figure`, which says what to install.
+    # This import comes after `new_figure`, which says what to install.
     from matplotlib import colormaps
 
-    # The usual ten, and more than these where there are more stages.
+    # Up to ten stages take the usual ten colours, more stages a colour map.
     spread = colormaps["turbo"](np.linspace(0.05, 0.95, len(rows)))
     colors = spread if len(rows) > 10 else [f"C{i}" for i in range(len(rows))]
     axis = figure.subplots()
@@ -152,15 +168,28 @@ def sequential_runs(results, seed=None, path=None, title=None):
     return finish(figure, path, title)
 
 
-def _points(axis, found, estimates, color, marker, label):
-    """Points with error bars, open where the stage had not come to rest."""
+def _points(
+    axis: "Axes",
+    found: Landscape,
+    estimates: Iterable[Estimate],
+    color: str,
+    marker: str,
+    label: str | None,
+) -> None:
+    """Points with error bars, open where the stage was not stationary yet."""
     filled_ones = map(is_equilibrated, found.drift, found.ratio)
     points = zip(found.learning_rates, estimates, filled_ones, strict=True)
     for eta, estimate, filled in points:
         value, low, high = estimate
-        # One seed has no interval.
+        # A single seed has no interval.
         bars = None if np.isnan(low) else [[value - low], [high - value]]
         face = color if filled or marker == "x" else "none"
-        style = {"color": color, "marker": marker, "mfc": face, "capsize": 2, "ms": 5}
+        style: dict[str, Any] = {
+            "color": color,
+            "marker": marker,
+            "mfc": face,
+            "capsize": 2,
+            "ms": 5,
+        }
         axis.errorbar(eta, value, bars, linestyle="none", label=label, **style)
         label = None

@@ -1,13 +1,16 @@
 """Figures 1 and 4 of the paper, from records and histories."""
 
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from keras_fdr.plots.figures import finish, measuring_layer, new_figure
 from keras_fdr.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class _Panel(NamedTuple):
@@ -37,7 +40,11 @@ _SCHEDULE = (
 )
 
 
-def equilibration(source, path=None, title=None):
+def equilibration(
+    source: Any,
+    path: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+) -> "Figure":
     """Draws the approach to stationarity, figure 1 of the paper.
 
     Top: the mini-batch loss f^B and its half-running average. Bottom: the
@@ -69,7 +76,7 @@ def equilibration(source, path=None, title=None):
     """
     record = _as_record(source)
     figure = new_figure(figsize=(6.4, 6.4))
-    # Not in the record of a weight tensor by itself.
+    # The record of a single weight tensor does not have the loss.
     has_loss = "loss" in record.names and bool(
         np.isfinite(record.half_running_average("loss"))
     )
@@ -92,7 +99,12 @@ def equilibration(source, path=None, title=None):
     return finish(figure, path, title)
 
 
-def schedule(histories, path=None, title=None, colors=None):
+def schedule(
+    histories: Mapping[str, Any],
+    path: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+    colors: Sequence[Any] | None = None,
+) -> "Figure":
     """Draws runs against epochs, figure 4 of the paper.
 
     From top to bottom: the learning rate η; the loss over the training set; the
@@ -120,12 +132,17 @@ def schedule(histories, path=None, title=None, colors=None):
         A `matplotlib.figure.Figure`.
 
     Raises:
-        TypeError: If a history is none of these.
+        TypeError: If `histories` is not a dictionary, or a history is none of these.
         ValueError: If no history has a quantity to draw, or `colors` are too few.
         ImportError: If matplotlib is not installed.
     """
+    if not isinstance(histories, Mapping):
+        raise TypeError(
+            "`histories` must be a dictionary from a label to a history. "
+            f"Received: histories={histories!r}"
+        )
     runs = {label: _as_logs(history) for label, history in histories.items()}
-    columns = set().union(*runs.values())
+    columns: set[str] = set().union(*runs.values())
     panels = [
         p for p in _SCHEDULE if any(columns & set(names) for names, _ in p.curves)
     ]
@@ -146,7 +163,7 @@ def schedule(histories, path=None, title=None, colors=None):
             for names, style in panel.curves:
                 values = next((logs[name] for name in names if name in logs), ())
                 values = np.asarray(values, dtype=float)
-                # NaN where an epoch had no full-batch pass.
+                # An epoch without a full-batch pass has NaN here.
                 known = np.flatnonzero(np.isfinite(values))
                 axis.plot(
                     known + 1,
@@ -164,7 +181,7 @@ def schedule(histories, path=None, title=None, colors=None):
     return finish(figure, path, title)
 
 
-def _as_record(source):
+def _as_record(source: Any) -> Record:
     if isinstance(source, Record):
         return source
     if isinstance(source, (str, os.PathLike)):
@@ -178,7 +195,7 @@ def _as_record(source):
     return source.record()
 
 
-def _as_logs(history):
+def _as_logs(history: Any) -> Mapping[str, Any]:
     logs = getattr(history, "history", history)
     if not isinstance(logs, Mapping):
         raise TypeError(

@@ -1,24 +1,32 @@
-"""Verdicts on every weight tensor by itself."""
+"""Separate verdicts on every weight tensor."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
-# A log line names no more weight tensors than this.
+from keras_fdr.record import Record
+from keras_fdr.rules.verdict import Verdict
+
+# A reason names at most this many weight tensors.
 _NAMED = 5
 
 
-def judge_variables(rule, verdict, records):
-    """Completes a verdict by those on every weight tensor.
+def judge_variables(
+    rule: Callable[[Record], Verdict],
+    verdict: Verdict,
+    records: Mapping[str, Record],
+) -> Verdict:
+    """Adds the verdicts on every weight tensor to the one on the whole model.
 
-    FDR1 holds for each weight tensor by itself. The total decides, since the loss has
-    one learning rate; the tensors say where a drift comes from.
+    FDR1 holds for each weight tensor separately. Cuts are decided on the whole model,
+    since there is one learning rate. The tensors say where a drift comes from.
 
     Args:
         rule: Function `Record -> Verdict`.
-        verdict: The `Verdict` on the total.
+        verdict: The `Verdict` on the whole model.
         records: Dictionary from a weight's name to its `Record`.
 
     Returns:
-        The `Verdict` with `by_variable`, and the drifting ones named in its reason.
+        The `Verdict` with `by_variable`. Its reason names the tensors that drift.
     """
     by_variable = {name: rule(record) for name, record in records.items()}
     verdict = dataclasses.replace(verdict, by_variable=by_variable)

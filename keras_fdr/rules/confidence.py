@@ -1,20 +1,38 @@
 """The rules of SASA and SASA+."""
 
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t
 
+from keras_fdr.arguments import check_boolean
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
 from keras_fdr.rules.q_path import QPath
-from keras_fdr.rules.verdict import Status, Verdict, obstacle
-
-# (share of the newest steps, least steps, tolerance δ, significance), of the papers.
-# SASA+ wants more than 1,000 steps in the newest eighth.
-_DEFAULTS = {"sasa": (1 / 2, 1000, 0.02, 0.2), "sasa+": (1 / 8, 8001, 0.0, 0.05)}
+from keras_fdr.rules.verdict import Status, Verdict, blocking_reason
 
 
+class _Settings(NamedTuple):
+    """The numbers of a published test."""
+
+    # The window is this share of the steps, the newest ones.
+    share: float
+    least_steps: int
+    # δ, as a share of the fluctuation.
+    tolerance: float
+    significance: float
+
+
+# The papers' defaults. SASA+ asks for more than 1,000 steps in the newest eighth.
+_DEFAULTS = {
+    "sasa": _Settings(1 / 2, 1000, 0.02, 0.2),
+    "sasa+": _Settings(1 / 8, 8001, 0.0, 0.05),
+}
+
+
+@dataclass(frozen=True)
 class ConfidenceRule(Configured):
     """Tests the mean of z = O_L − O_R with an error bar.
 
@@ -54,48 +72,51 @@ class ConfidenceRule(Configured):
 
     Raises:
         ValueError: If `kind` is neither.
+        TypeError: If `composite` is not a boolean, or `record` not a `Record`.
 
     Reference:
         [Lang et al., 2019](https://arxiv.org/abs/1909.09785) (SASA);
         [Zhang et al., 2020](https://arxiv.org/abs/2002.10597) (SASA+).
     """
 
-    arguments = ("kind", "composite")
+    kind: str = "sasa"
+    composite: bool = False
 
-    def __init__(self, kind="sasa", composite=False):
-        if kind not in _DEFAULTS:
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or self.kind not in _DEFAULTS:
             raise ValueError(
-                f'`kind` must be "sasa" or "sasa+". Received: kind={kind!r}'
+                f'`kind` must be "sasa" or "sasa+". Received: kind={self.kind!r}'
             )
-        self.kind = kind
-        self.composite = composite
-        self._share, self._least, self._tolerance, self._significance = _DEFAULTS[kind]
+        self._set("composite", check_boolean("composite", self.composite))
 
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
-        why_not = obstacle(record)
+        why_not = blocking_reason(record)
         if why_not:
             return Verdict("undecided", record.ratio, record.steps, why_not)
-        if record.steps < self._least:
+        settings = _DEFAULTS[self.kind]
+        if record.steps < settings.least_steps:
             reason = (
-                f"The rule needs {self._least:,} steps: "
-                f"{self._least - record.steps:,} are missing."
+                f"The rule needs {settings.least_steps:,} steps: "
+                f"{settings.least_steps - record.steps:,} are missing."
             )
             return Verdict("undecided", record.ratio, record.steps, reason)
         path = QPath.of(record)
         quality = path.ratio_error(), path.effective_sample_size
-        z, fluctuation = self._window(record)
+        z, fluctuation = _window(record, settings.share)
         halves = [half.mean() for half in np.array_split(z, 2)]
-        width = _half_width(z, record.block_length, self._significance)
+        width = _half_width(z, record.block_length, settings.significance)
         means = halves if self.composite else [z.mean()]
         low, high = min(means) - width, max(means) + width
-        bound = self._tolerance * fluctuation
+        bound = settings.tolerance * fluctuation
         if self.kind == "sasa+":
             passes = all(abs(mean) < width for mean in means)
             wanted = "containing 0"
         else:
             passes = -bound < low and high < bound
-            wanted = f"within ±{bound:.3g} ({self._tolerance:.0%} of the fluctuation)"
+            wanted = (
+                f"within ±{bound:.3g} ({settings.tolerance:.0%} of the fluctuation)"
+            )
         fires = passes and halves[0] * halves[1] > 0
         interval = "z̄ of each half" if self.composite else "z̄"
         reason = f"{interval} is between {low:.3g} and {high:.3g}"
@@ -109,18 +130,19 @@ class ConfidenceRule(Configured):
         status: Status = "stationary" if fires else "drifting"
         return Verdict(status, record.ratio, record.steps, reason, *quality)
 
-    def _window(self, record):
-        """The z of each whole block of the newest share, and the mean O_R there."""
-        steps = round(self._share * record.steps)
-        whole = record.steps // record.block_length
-        blocks = max(2, round(steps / record.block_length))
-        names = ("dissipation", "fluctuation")
-        sums = np.stack([record.sums[:, record.names.index(n)] for n in names])
-        left, right = sums[:, max(0, whole - blocks) : whole] / record.block_length
-        return left - right, right.mean()
+
+def _window(record: Record, share: float) -> tuple[np.ndarray, float]:
+    """The z of each complete block of the newest share, and the mean O_R there."""
+    steps = round(share * record.steps)
+    whole = record.steps // record.block_length
+    blocks = max(2, round(steps / record.block_length))
+    names = ("dissipation", "fluctuation")
+    sums = np.stack([record.sums[:, record.names.index(n)] for n in names])
+    left, right = sums[:, max(0, whole - blocks) : whole] / record.block_length
+    return left - right, float(right.mean())
 
 
-def _half_width(z, block_length, significance):
+def _half_width(z: np.ndarray, block_length: int, significance: float) -> float:
     """Half of Student's interval of the mean, by overlapping batch means."""
     n = len(z)
     size = max(1, round(math.sqrt(n * block_length) / block_length))
@@ -128,4 +150,4 @@ def _half_width(z, block_length, significance):
     spread = np.sum((means - z.mean()) ** 2)
     variance = size * spread / ((n - size) * (n - size + 1))
     freedom = max(1.0, 1.5 * (n / size - 1))  # Meketon and Schmeiser, 1984
-    return t.ppf(1 - significance / 2, freedom) * math.sqrt(variance)
+    return float(t.ppf(1 - significance / 2, freedom) * math.sqrt(variance))

@@ -1,22 +1,26 @@
-"""Rules made again from their arguments."""
+"""Rules that can be created again from their arguments."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Self
 
 
 class Configured:
-    """A rule that is all in its arguments, each kept under its own name.
+    """Base of a rule that is a dataclass: its fields are its whole configuration.
 
-    The form is that of Keras' objects, so that they can hold a rule; nothing here
-    knows of Keras.
+    The form is that of Keras' objects, so that Keras can save a rule. This module does
+    not import Keras.
     """
-
-    arguments: tuple[str, ...] = ()
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as numbers and strings."""
-        return {name: getattr(self, name) for name in self.arguments}
+        names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The rule that `get_config` describes."""
         return cls(**config)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Sets a field to its checked value, while a frozen dataclass is created."""
+        object.__setattr__(self, name, value)

@@ -1,15 +1,21 @@
 """The paper's rule with error bars: an equivalence test."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
+from keras_fdr.arguments import check_number
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
-from keras_fdr.rules.q_path import FEW, QPath, effective_sample_size
-from keras_fdr.rules.verdict import Verdict, obstacle
+from keras_fdr.rules.q_path import MIN_EFFECTIVE_SAMPLES, QPath, effective_sample_size
+from keras_fdr.rules.verdict import Status, Verdict, blocking_reason, explain_growth
+
+# How many steps are missing cannot be extrapolated from a path that trends.
+_UNKNOWN = "Q still moves one way, so the number of missing steps is not known yet"
 
 
 class _Quantity(NamedTuple):
@@ -23,6 +29,7 @@ class _Quantity(NamedTuple):
     power: float
 
 
+@dataclass(frozen=True)
 class DriftRule(Configured):
     """Calls a run stationary when it has shown that the run does not drift.
 
@@ -87,30 +94,26 @@ class DriftRule(Configured):
 
     Raises:
         ValueError: If an argument is out of range.
+        TypeError: If an argument is not a number, or `record` not a `Record`.
     """
 
-    arguments = ("false_alarm", "margin")
+    false_alarm: float = 0.05
+    margin: float = 0.1
 
-    def __init__(self, false_alarm=0.05, margin=0.1):
-        if not 0 < false_alarm < 0.5:
-            raise ValueError(
-                "`false_alarm` must be in (0, 0.5). "
-                f"Received: false_alarm={false_alarm}"
-            )
-        if not 0 < margin < math.inf:
-            raise ValueError(f"`margin` must be above 0. Received: margin={margin}")
-        self.false_alarm = false_alarm
-        self.margin = margin
+    def __post_init__(self) -> None:
+        false_alarm = check_number("false_alarm", self.false_alarm, low=0, high=0.5)
+        self._set("false_alarm", false_alarm)
+        self._set("margin", check_number("margin", self.margin, low=0))
 
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
-        why_not = obstacle(record)
+        why_not = blocking_reason(record)
         if why_not:
             return Verdict("undecided", record.ratio, record.steps, why_not)
         path = QPath.of(record)
         size, error = path.effective_sample_size, path.ratio_error()
 
-        def verdict(status, reason):
+        def verdict(status: Status, reason: str) -> Verdict:
             return Verdict(status, record.ratio, record.steps, reason, error, size)
 
         if np.ptp(path.values) == 0:
@@ -118,30 +121,43 @@ class DriftRule(Configured):
                 "undecided",
                 "Both sides of FDR1 are equal at every step: Q does not move at all.",
             )
-        if size < FEW:
-            if abs(record.ratio - 1) >= self.margin and _is_trend(path.values):
-                return verdict(
-                    "drifting",
+        if size < MIN_EFFECTIVE_SAMPLES:
+            if abs(record.ratio - 1) >= self.margin and path.is_trend:
+                reason = (
                     f"Dissipation over fluctuation is {record.ratio:.3f}, and Q moves "
-                    "one way all through the window.",
+                    "one way all through the window."
                 )
-            missing = math.ceil(record.steps * (FEW / size - 1))
+                if record.ratio < 1:
+                    reason += f" {explain_growth(record.ratio)}"
+                return verdict("drifting", reason)
+            needed = MIN_EFFECTIVE_SAMPLES
+            more = _UNKNOWN
+            if not path.is_trend:
+                missing = math.ceil(record.steps * (needed / size - 1))
+                more = f"about {missing:,} more steps"
             return verdict(
                 "undecided",
-                f"The window is worth {size:.1f} independent values, {FEW} are "
-                f"needed: about {missing:,} more steps.",
+                f"The window is worth {size:.1f} independent values, {needed} are "
+                f"needed: {more}.",
             )
         z = norm.ppf(1 - self.false_alarm)
-        said = [_compare(one, z, record) for one in self._quantities(record, error)]
+        said = [
+            _compare(one, z, record.steps, path.is_trend)
+            for one in self._quantities(record, error)
+        ]
         statuses, reasons = zip(*said, strict=True)
-        status = "stationary"
+        status: Status = "stationary"
         if "drifting" in statuses:
             status = "drifting"
         elif "undecided" in statuses:
             status = "undecided"
-        return verdict(status, "; ".join(reasons) + ".")
+        reason = "; ".join(reasons) + "."
+        # The first of the quantities is the ratio.
+        if statuses[0] == "drifting" and record.ratio < 1:
+            reason += f" {explain_growth(record.ratio)}"
+        return verdict(status, reason)
 
-    def _quantities(self, record, ratio_error):
+    def _quantities(self, record: Record, ratio_error: float) -> Iterator[_Quantity]:
         """The ratio, and the loss before the window over that in it, where known."""
         name = "Dissipation over fluctuation"
         yield _Quantity(name, record.ratio, ratio_error, self.margin, power=1)
@@ -161,7 +177,7 @@ class DriftRule(Configured):
         yield _Quantity(name, value, error, 2 * self.margin, power=0.5)
 
 
-def _compare(one, z, record):
+def _compare(one: _Quantity, z: float, steps: int, trend: bool) -> tuple[Status, str]:
     """Whether a quantity is shown to be within its tolerance of 1, or outside."""
     width, off = z * one.error, abs(one.value - 1)
     reason = f"{one.name} is {one.value:.3f} ± {width:.3f}, "
@@ -171,17 +187,12 @@ def _compare(one, z, record):
         return "drifting", f"{reason}not within {one.tolerance:g} of 1"
     reason += f"not yet shown to be within {one.tolerance:g} of 1"
     if width >= one.tolerance:
+        if trend:
+            return (
+                "undecided",
+                f"{reason}: noise alone moves it by more, and {_UNKNOWN}",
+            )
         longer = (width / one.tolerance) ** (1 / one.power)
-        missing = math.ceil(record.steps * (longer - 1))
+        missing = math.ceil(steps * (longer - 1))
         reason += f": noise alone moves it by more for about {missing:,} more steps"
     return "undecided", reason
-
-
-def _is_trend(path):
-    """Whether the halves' means differ by more than 2 of their spreads.
-
-    A straight line comes to 3.5, however few values it is worth.
-    """
-    first, second = np.array_split(path, 2)
-    spread = math.sqrt((first.var() + second.var()) / 2)
-    return abs(second.mean() - first.mean()) > 2 * spread

@@ -8,8 +8,10 @@ import numpy as np
 from arviz_stats.base import array_stats
 from scipy.stats import t
 
-# With fewer effective samples the spread of Q is a guess.
-FEW = 4
+from keras_fdr.record import Record
+
+# With fewer effective samples, the spread of Q is not known well enough to be used.
+MIN_EFFECTIVE_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class QPath:
     mean_fluctuation: float
 
     @classmethod
-    def of(cls, record):
+    def of(cls, record: Record) -> "QPath":
         """The path over the window of a record's half-running averages."""
         first = record.window_start // record.block_length
         columns = [record.names.index(n) for n in ("dissipation", "fluctuation")]
@@ -46,11 +48,22 @@ class QPath:
         return cls(values, steps, float(right.sum() / steps))
 
     @cached_property
-    def effective_sample_size(self):
+    def effective_sample_size(self) -> float:
         """How many independent values the path is worth; at least 1."""
         return effective_sample_size(self.values)
 
-    def ratio_error(self):
+    @property
+    def is_trend(self) -> bool:
+        """Whether Q moves one way all through the window.
+
+        It does where the means of both halves differ by more than 2 of their spreads.
+        A straight line reaches 3.5, however few values it is worth.
+        """
+        first, second = np.array_split(self.values, 2)
+        spread = math.sqrt((first.var() + second.var()) / 2)
+        return bool(abs(second.mean() - first.mean()) > 2 * spread)
+
+    def ratio_error(self) -> float:
         """The standard error of the ratio in a stationary state, its noise floor.
 
         The window's mean of O_L − O_R is −[Q(T) − Q(t0)]/(T − t0). Where Q is
@@ -62,17 +75,18 @@ class QPath:
             Float; NaN where the window is worth too few independent values.
         """
         size = self.effective_sample_size
-        if size < FEW:
+        if size < MIN_EFFECTIVE_SAMPLES:
             return math.nan
-        # The mean follows the path: its variance is missing in the spread.
+        # The spread around the sample mean leaves out the variance of the mean,
+        # Var(Q)/n with n the effective sample size. It is added back here.
         variance = self.values.var() / (1 - 1 / size)
         error = math.sqrt(2 * variance) / (self.steps * self.mean_fluctuation)
         return float(error * t.ppf(0.975, size - 1) / 1.96)
 
 
-def effective_sample_size(values):
+def effective_sample_size(values: np.ndarray) -> float:
     """How many independent values a series is worth, for its mean; at least 1."""
-    if len(values) < FEW or np.ptp(values) == 0:
+    if len(values) < MIN_EFFECTIVE_SAMPLES or np.ptp(values) == 0:
         return 1.0
     size = array_stats.ess(values, chain_axis=None, draw_axis=-1, method="mean")
     return float(np.clip(size, 1.0, len(values)))

@@ -1,13 +1,16 @@
 """The rule of the paper."""
 
 import math
+from dataclasses import dataclass
 
+from keras_fdr.arguments import check_number
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
 from keras_fdr.rules.q_path import QPath
-from keras_fdr.rules.verdict import Status, Verdict, obstacle
+from keras_fdr.rules.verdict import Status, Verdict, blocking_reason, explain_growth
 
 
+@dataclass(frozen=True)
 class ThresholdRule(Configured):
     """The rule of the paper, section 3.3.
 
@@ -16,8 +19,9 @@ class ThresholdRule(Configured):
         |Ō_L(t)/Ō_R(t) − 1| < X
 
     with the half-running averages of eq. (15). The verdict's `ratio_error` is the
-    noise that the ratio has even in a stationary state. While X is below it, the rule
-    fires by luck, and the reason says how many more steps X asks for.
+    noise that the ratio has even in a stationary state. While X is below it, noise
+    alone can make the rule fire. The reason says so, and after how many more steps X
+    can be told from the noise.
 
     Example:
 
@@ -39,44 +43,60 @@ class ThresholdRule(Configured):
         A `Verdict`.
 
     Raises:
+        TypeError: If `threshold` is not a number, or `record` not a `Record`.
         ValueError: If `threshold` is not above 0.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.3.
     """
 
-    arguments = ("threshold",)
+    threshold: float = 0.01
 
-    def __init__(self, threshold=0.01):
-        if not 0 < threshold < math.inf:
-            raise ValueError(
-                f"`threshold` must be above 0. Received: threshold={threshold}"
-            )
-        self.threshold = threshold
+    def __post_init__(self) -> None:
+        self._set("threshold", check_number("threshold", self.threshold, low=0))
 
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
-        why_not = obstacle(record)
+        why_not = blocking_reason(record)
         if why_not:
             return Verdict("undecided", record.ratio, record.steps, why_not)
         ratio, x = record.ratio, self.threshold
         path = QPath.of(record)
         error, size = path.ratio_error(), path.effective_sample_size
-        reason = (
+        fires = abs(ratio - 1) < x
+        said = (
             f"Dissipation over fluctuation is {ratio:.4f} over steps "
             f"{record.window_start + 1:,} to {record.steps:,}"
         )
-        status: Status
-        if abs(ratio - 1) < x:
-            status, reason = "stationary", f"{reason}, within {x:g} of 1."
+        if fires:
+            said += f", within {x:g} of 1."
         else:
-            status = "drifting"
-            reason = f"{reason}; the rule waits until it is within {x:g} of 1."
+            said += f"; the rule waits until it is within {x:g} of 1."
+        sentences = [said]
+        noise = 0.0 if math.isnan(error) else 1.96 * error
+        if ratio < 1 - max(x, noise):
+            sentences.append(explain_growth(ratio))
         if error > x:
-            # The noise floor falls as 1/t.
-            missing = math.ceil(record.steps * (error / x - 1))
-            reason += (
-                f" Noise alone moves the ratio by {error:.2g} here: {x:g} can be told "
-                f"from it after about {missing:,} more steps."
+            sentences.append(self._of_noise(record, path, fires))
+        status: Status = "stationary" if fires else "drifting"
+        return Verdict(status, ratio, record.steps, " ".join(sentences), error, size)
+
+    def _of_noise(self, record: Record, path: QPath, fires: bool) -> str:
+        """The sentence on a noise floor above the threshold."""
+        x, error = self.threshold, path.ratio_error()
+        reason = f"Noise alone moves the ratio by {error:.2g} here"
+        if fires:
+            reason = (
+                f"The rule fired, but noise alone moves the ratio by {error:.2g} here "
+                "and could have done it"
             )
-        return Verdict(status, ratio, record.steps, reason, error, size)
+        if path.is_trend:
+            return (
+                f"{reason}: {x:g} is too small to be told from it, and Q still moves "
+                "one way, so the number of missing steps is not known yet."
+            )
+        # The noise floor falls as 1/t.
+        missing = math.ceil(record.steps * (error / x - 1))
+        return (
+            f"{reason}: {x:g} can be told from it after about {missing:,} more steps."
+        )

@@ -1,16 +1,23 @@
-"""What a rule says of a record, and when none can."""
+"""What a rule says about a record, and when no rule can decide."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+from keras_fdr.record import Record
 
 Status = Literal["stationary", "drifting", "undecided"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule says of a record.
+    """What a rule says about a record.
+
+    Example:
+
+    >>> Verdict("drifting", ratio=1.25, steps=400, reason="The ratio is too large.")
+    Verdict('drifting', ratio=1.25, steps=400)
 
     Args:
         status: `"stationary"`, `"drifting"`, or `"undecided"` where the record
@@ -23,9 +30,12 @@ class Verdict:
             unknown. Defaults to NaN.
         effective_sample_size: Float, how many independent values the window is worth.
             NaN where unknown. Defaults to NaN.
-        by_variable: Dictionary from a weight tensor's name to the `Verdict` on it by
-            itself, where `FDRObservables(per_variable=True)` records them.
+        by_variable: Dictionary from a weight tensor's name to the separate
+            `Verdict` on it, where `FDRObservables(per_variable=True)` records them.
             Defaults to none.
+
+    Raises:
+        ValueError: If `status` is not one of the three.
     """
 
     status: Status
@@ -34,8 +44,18 @@ class Verdict:
     reason: str
     ratio_error: float = math.nan
     effective_sample_size: float = math.nan
-    # A dictionary has no hash.
+    # A dictionary cannot be hashed.
     by_variable: Mapping[str, "Verdict"] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(Status):
+            raise ValueError(
+                '`status` must be "stationary", "drifting" or "undecided". '
+                f"Received: status={self.status!r}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Verdict({self.status!r}, ratio={self.ratio:.4g}, steps={self.steps})"
 
     @property
     def stationary(self) -> bool:
@@ -50,7 +70,7 @@ class Verdict:
         return tuple(sorted(drifting, key=lambda name: -abs(each[name].ratio - 1)))
 
 
-def obstacle(record):
+def blocking_reason(record: Record) -> str | None:
     """Why no rule can decide on a record.
 
     Args:
@@ -58,7 +78,15 @@ def obstacle(record):
 
     Returns:
         A sentence, or `None` where a rule can decide.
+
+    Raises:
+        TypeError: If `record` is not a `Record`.
     """
+    if not isinstance(record, Record):
+        raise TypeError(
+            "`record` must be a `Record`, such as `FDRCallback.record`. "
+            f"Received: record={record!r}"
+        )
     if record.steps == 0:
         return "Nothing is recorded yet: train for at least one step."
     nonfinite = record.first_nonfinite("dissipation", "fluctuation")
@@ -75,3 +103,21 @@ def obstacle(record):
             "learning rate is above 0 and that the loss has a gradient."
         )
     return None
+
+
+def explain_growth(ratio: float) -> str:
+    """What a ratio below 1 means, and what to do.
+
+    Args:
+        ratio: Float below 1, the dissipation over the fluctuation.
+
+    Returns:
+        A sentence.
+    """
+    cause = "the noise pushes them outward more than the loss pulls them back"
+    if ratio < 0:
+        cause = "the loss itself pushes them outward"
+    return (
+        f"The weights still grow: {cause}, which is common with little or no L2. "
+        "Train longer, or add L2."
+    )
