@@ -1,10 +1,11 @@
 """The record of a run in NumPy: half-running averages and series."""
 
-import contextlib
 import os
 from dataclasses import dataclass
 
 import numpy as np
+
+from keras_fdr.files import write_atomically
 
 ROW = (
     "dissipation",
@@ -179,26 +180,17 @@ class Record:
         Args:
             path: File name or path object, used as it is.
         """
-        path = os.fspath(path)
-        partial = f"{path}.partial"
-        try:
-            with open(partial, "wb") as file:
-                np.savez(
-                    file,
-                    sums=self.sums,
-                    steps=self.steps,
-                    block_length=self.block_length,
-                    learning_rate=self.learning_rate,
-                    names=self.names,
-                )
-                # Else a power cut can leave the new name with nothing in it.
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(partial)
-            raise
+        write_atomically(
+            path,
+            lambda file: np.savez(
+                file,
+                sums=self.sums,
+                steps=self.steps,
+                block_length=self.block_length,
+                learning_rate=self.learning_rate,
+                names=self.names,
+            ),
+        )
 
     @classmethod
     def load(cls, path):
