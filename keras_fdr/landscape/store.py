@@ -52,7 +52,8 @@ class Store:
             if differ:
                 raise ValueError(
                     "A sweep goes on with the settings it began with: take another "
-                    f"directory, or the same settings. Received: {str(self._directory)!r} "
+                    "directory, or the same settings. Received: "
+                    f"{str(self._directory)!r} "
                     + ", ".join(
                         f"with {k}={theirs.get(k)} instead of {settings[k]}"
                         for k in differ
