@@ -1,6 +1,5 @@
 """The record of a run in NumPy: half-running averages and series."""
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_fdr.arguments import check_integer, check_path, is_number
+from keras_fdr.files import write_atomically
 
 ROW = (
     "dissipation",
@@ -195,7 +195,7 @@ class Record:
         before = int(start + bad[0]) * self.block_length
         return before + 1, min(before + self.block_length, self.steps)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the record as a NumPy `.npz` file.
 
         A file of that name is replaced only when the new one is complete.
@@ -203,26 +203,17 @@ class Record:
         Args:
             path: File name or path object, used as it is.
         """
-        path = os.fspath(path)
-        partial = f"{path}.partial"
-        try:
-            with open(partial, "wb") as file:
-                np.savez(
-                    file,
-                    sums=self.sums,
-                    steps=self.steps,
-                    block_length=self.block_length,
-                    learning_rate=self.learning_rate,
-                    names=self.names,
-                )
-                # Else a power cut can leave the new name with nothing in it.
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(partial)
-            raise
+        write_atomically(
+            check_path("path", path),
+            lambda file: np.savez(
+                file,
+                sums=self.sums,
+                steps=self.steps,
+                block_length=self.block_length,
+                learning_rate=self.learning_rate,
+                names=self.names,
+            ),
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Record":

@@ -15,6 +15,7 @@ ORDER = (
     "_version",
     "requirements",
     "arguments",
+    "files",
     "notices",
     "_compat",
     "snapshot",

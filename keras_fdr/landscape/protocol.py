@@ -125,8 +125,16 @@ def sweep(
         **run.settings,
     }
     store = Store(directory, settings)
-    everything = State(run.variables, model.distribute_strategy)
-    bar = Progress(settings, verbose, progress)
+    try:
+        everything = State(run.variables, model.distribute_strategy)
+        bar = Progress(settings, verbose, progress)
+        return _run_all(run, store, stages, initial, seeds, bar, everything)
+    finally:
+        store.close()
+
+
+def _run_all(run, store, stages, initial, seeds, bar, everything):
+    """Trains what is not in the store yet, and leaves the model as it was."""
     try:
         start = store.load("initial")
         if start is None:

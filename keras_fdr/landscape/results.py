@@ -1,11 +1,15 @@
 """What a sweep measured, as a table."""
 
+import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from keras_fdr.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class SweepResults:
             ValueError: If settings differ in more than the seeds, or a seed comes
                 twice.
         """
+        if isinstance(sources, (str, os.PathLike)) or not isinstance(sources, Iterable):
+            raise TypeError(
+                "`sources` must be an iterable of `SweepResults` or paths of sweeps. "
+                f"Received: sources={sources!r}"
+            )
         tables = [cls.of(source) for source in sources]
         settings = [
             {k: v for k, v in table.settings.items() if k != "seeds"}
@@ -94,6 +103,11 @@ class SweepResults:
         cells: dict[tuple, list] = {}
         for row in self.rows:
             key = row["seed"], row["learning_rate"]
+            if name not in row:
+                raise ValueError(
+                    f"Every row of a table must have the column {name!r}. Received: "
+                    f"a row with {sorted(row)}"
+                )
             cells.setdefault(key, []).append(row[name])
         rates = self.learning_rates
         seeds = sorted({seed for seed, _ in cells})
@@ -107,12 +121,15 @@ class SweepResults:
         Args:
             path: File name or path object.
         """
-        partial = Path(f"{os.fspath(path)}.partial")
-        # A line a row.
+        # Every row has a line of its own.
         rows = ",\n".join(map(json.dumps, self.rows))
         settings = json.dumps(self.settings)
-        partial.write_text(f'{{"settings": {settings},\n"rows": [\n{rows}\n]}}\n')
-        os.replace(partial, path)
+        checksum = _checksum(self.settings, self.rows)
+        text = (
+            f'{{"settings": {settings},\n"checksum": "{checksum}",\n'
+            f'"rows": [\n{rows}\n]}}\n'
+        )
+        write_atomically(path, lambda file: file.write(text.encode()))
 
     @classmethod
     def load(cls, path):
@@ -129,9 +146,33 @@ class SweepResults:
             path = path / "sweep.json"
         try:
             content = json.loads(path.read_text())
-            return cls(content["settings"], content["rows"])
-        except (ValueError, KeyError, TypeError) as error:
+            return cls(*_checked(content))
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 "A table must be one that a sweep wrote, whole. "
                 f"Received: {str(path)!r} ({error})"
             ) from error
+
+
+def _checksum(settings, rows):
+    """A digest that does not depend on the layout of the file."""
+    text = json.dumps([settings, rows], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checked(content):
+    """The settings and rows of a file, if they are those that were written."""
+    # Files of older versions have no checksum. Any other key is a damaged one.
+    if not isinstance(content, dict) or set(content) - {"checksum"} != {
+        "settings",
+        "rows",
+    }:
+        raise ValueError("it must hold settings and rows, and nothing else")
+    settings, rows = content["settings"], content["rows"]
+    if not isinstance(settings, dict):
+        raise ValueError("its settings must be a dictionary")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("its rows must be a list of dictionaries")
+    if "checksum" in content and content["checksum"] != _checksum(settings, rows):
+        raise ValueError("its numbers are not those that were written")
+    return settings, rows

@@ -1,11 +1,13 @@
 """What a sweep keeps on disk, and how far it has come."""
 
-import os
+import io
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_fdr.files import write_atomically
+from keras_fdr.landscape.lock import DirectoryLock
 from keras_fdr.landscape.results import SweepResults
 
 
@@ -28,8 +30,21 @@ class Store:
         self.results = SweepResults(settings)
         if self._directory is None:
             return
+        if self._directory.exists() and not self._directory.is_dir():
+            raise ValueError(
+                "`directory` must be a directory, or a path where one can be made. "
+                f"Received: directory={str(directory)!r}, which is a file"
+            )
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._table = self._directory / "sweep.json"
+        self._lock = DirectoryLock(self._directory)
+        try:
+            self._open_table(self._directory / "sweep.json", settings)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open_table(self, path, settings):
+        self._table = path
         if self._table.exists():
             self.results = SweepResults.load(self._table)
             theirs = self.results.settings
@@ -37,7 +52,8 @@ class Store:
             if differ:
                 raise ValueError(
                     "A sweep goes on with the settings it began with: take another "
-                    f"directory, or the same settings. Received: {str(directory)!r} "
+                    "directory, or the same settings. Received: "
+                    f"{str(self._directory)!r} "
                     + ", ".join(
                         f"with {k}={theirs.get(k)} instead of {settings[k]}"
                         for k in differ
@@ -45,6 +61,11 @@ class Store:
                 )
         else:
             self.results.save(self._table)
+
+    def close(self):
+        """Lets other processes write to the directory."""
+        if self._directory is not None:
+            self._lock.release()
 
     def add(self, row, weights):
         """Keeps one finished stage."""
@@ -61,16 +82,19 @@ class Store:
         path = self._path(f"seed_{seed}")
         if path is None or not path.exists():
             return 0, None
-        with np.load(path) as file:
-            return int(file["stages"]), self._arrays(file)
+        stages, weights = self._read(path)
+        rows = {(row["seed"], row["stage"]) for row in self.results.rows}
+        if any((seed, stage) not in rows for stage in range(stages)):
+            # Only the newest weights are kept, so the seed starts again.
+            return 0, None
+        return stages, weights
 
     def load(self, name):
         """The weights kept under a name, else `None`."""
         path = self._path(name)
         if path is None or not path.exists():
             return None
-        with np.load(path) as file:
-            return self._arrays(file)
+        return self._read(path)[1]
 
     def save(self, name, weights, stages=0):
         """Keeps weights under a name; the file changes when it is complete."""
@@ -78,17 +102,28 @@ class Store:
         if path is None:
             return
         arrays = {f"weight_{i}": w for i, w in enumerate(weights)}
-        partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
-            np.savez(file, stages=stages, **arrays)
-        os.replace(partial, path)
+        write_atomically(path, lambda file: np.savez(file, stages=stages, **arrays))
 
     def _path(self, name):
         return self._directory and self._directory / f"{name}.npz"
 
-    @staticmethod
-    def _arrays(file):
-        return [file[f"weight_{i}"] for i in range(len(file.files) - 1)]
+    def _read(self, path):
+        """The number of finished stages and the weights in a file."""
+        content = path.read_bytes()
+        try:
+            with np.load(io.BytesIO(content)) as file:
+                weights = [file[f"weight_{i}"] for i in range(len(file.files) - 1)]
+                stages = int(file["stages"])
+            shapes = [list(w.shape) for w in weights]
+            if shapes != self.results.settings.get("shapes", shapes):
+                raise ValueError(f"it holds weights of the shapes {shapes}")
+        except Exception as error:  # A damaged archive can raise any of a dozen.
+            raise ValueError(
+                "A file of weights must be one that a sweep wrote, and complete. "
+                "Delete it to train from the start what it holds. "
+                f"Received: {str(path)!r} ({error})"
+            ) from error
+        return stages, weights
 
 
 class Progress:

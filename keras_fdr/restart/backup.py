@@ -9,6 +9,7 @@ from typing import NamedTuple
 import h5py
 
 from keras_fdr import _compat
+from keras_fdr.files import write_atomically
 from keras_fdr.notices import notice
 
 
@@ -41,7 +42,8 @@ def mend(backup, epochs):
     point = _point_in(weights)
     if point is None and _point_in(previous) is not None:
         # Keras does so as well, unless the newest file is missing.
-        _replace(weights, lambda partial: shutil.copyfile(previous, partial))
+        with open(previous, "rb") as source:
+            write_atomically(weights, lambda file: shutil.copyfileobj(source, file))
         point = _point_in(weights)
     if point is not None:
         epoch = point.epoch
@@ -53,7 +55,7 @@ def mend(backup, epochs):
             )
         if _epoch_in(metadata) != epoch:
             text = json.dumps({"epoch": epoch, "batch": 0})
-            _replace(metadata, lambda partial: partial.write_text(text))
+            write_atomically(metadata, lambda file: file.write(text.encode()))
     elif not weights.exists() and metadata.exists():
         metadata.unlink()
         notice(_new_start(backup, "was being deleted"))
@@ -97,12 +99,6 @@ def _epoch_in(metadata):
         return json.loads(metadata.read_text())["epoch"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _replace(path, write):
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
 
 
 def _new_start(backup, when):
