@@ -145,9 +145,9 @@ def test_round_trip_of_the_configuration():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\). Received: momentum=1.0"),
+        ({"momentum": 1.0}, r"`momentum` must be at least 0 and below 1. Received: momentum=1.0"),
         ({"momentum": -0.1}, r"Received: momentum=-0.1"),
-        ({"dampening": 1.0}, r"`dampening` must be in \[0, 1\). Received: damp.*=1.0"),
+        ({"dampening": 1.0}, r"`dampening` must be at least 0 and below 1. Received: damp.*=1.0"),
         ({"l2": -1.0}, "`l2` must be at least 0. Received: l2=-1.0"),
         ({"l2": float("nan")}, "Received: l2=nan"),
         ({"weight_decay": 0.1}, "`weight_decay` is not supported: .*`l2`.*=0.1"),
@@ -224,3 +224,20 @@ def test_one_device_strategy(digits):
             model, _ = fit(FDRSGD(0.05, 0.9), digits, epochs=1)
         records.append(model.optimizer.observables.record())
     np.testing.assert_allclose(records[0].sums, records[1].sums, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["momentum", "dampening", "l2", "learning_rate"])
+@pytest.mark.parametrize("value", [None, "0.9", [0.9], 1j, {}, -0.1, float("nan")])
+def test_what_is_not_a_number_in_range_is_refused(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}`.*Received: {name}="):
+        FDRSGD(**{name: value})
+
+
+def test_nesterov_by_position_is_refused():
+    with pytest.raises(TypeError, match="`nesterov`.*Received: dampening=True"):
+        FDRSGD(0.01, 0.9, True)
+
+
+def test_numbers_of_numpy_are_taken():
+    optimizer = FDRSGD(0.1, momentum=np.float32(0.5), l2=np.float64(0.1))
+    assert (optimizer.momentum, optimizer.l2) == (0.5, 0.1)

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_fdr.arguments import check_integer, check_number
+
 
 def refuse_other_dynamics(kwargs):
     """Refuses by name what moves the weights outside eqs. (10) and (11)."""
@@ -21,6 +23,34 @@ def refuse_other_dynamics(kwargs):
                 f"`{name}` is not supported: {reason}. Received: {name}={value}"
             )
     return {name: value for name, value in kwargs.items() if name not in reasons}
+
+
+def check_numbers(learning_rate, momentum, dampening, l2, accumulation_steps):
+    """Refuses numbers out of their range, and what is not a number.
+
+    Raises:
+        ValueError: If a number is out of its range.
+        TypeError: If a value is not a number.
+    """
+    if isinstance(dampening, bool):
+        raise TypeError(
+            "The third argument of `FDRSGD` is `dampening`, a number in [0, 1). In "
+            "`keras.optimizers.SGD` it is `nesterov`, which is not supported. "
+            f"Received: dampening={dampening}"
+        )
+    check_number("momentum", momentum, 0, 1, low_allowed=True)
+    check_number("dampening", dampening, 0, 1, low_allowed=True)
+    check_number("l2", l2, 0, low_allowed=True)
+    # A non-empty dictionary is the configuration of a schedule.
+    schedule = callable(learning_rate) or (
+        isinstance(learning_rate, dict) and learning_rate
+    )
+    if not schedule and not isinstance(
+        learning_rate, keras.optimizers.schedules.LearningRateSchedule
+    ):
+        check_number("learning_rate", learning_rate, 0, low_allowed=True)
+    if accumulation_steps is not None:
+        check_integer("gradient_accumulation_steps", accumulation_steps, 2)
 
 
 def check_weights(variables):

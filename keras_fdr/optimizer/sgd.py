@@ -7,7 +7,11 @@ from keras_fdr import _compat
 from keras_fdr._compat import learning_rate_schedule
 from keras_fdr.notices import notice
 from keras_fdr.observables.layer import FDRObservables
-from keras_fdr.optimizer.arguments import check_weights, refuse_other_dynamics
+from keras_fdr.optimizer.arguments import (
+    check_numbers,
+    check_weights,
+    refuse_other_dynamics,
+)
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.global_batch import EffectiveGradientOptimizer
 from keras_fdr.optimizer.resume_point import Progress
@@ -64,7 +68,8 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         ValueError: If an argument is outside its range, or asks for an update to
             which the relations do not apply (`weight_decay`, `nesterov`,
             `ema_overwrite_frequency`).
-        TypeError: If `observables` is no `FDRObservables`.
+        TypeError: If a value that must be a number is not one, or if `observables` is
+            not an `FDRObservables`.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004)
@@ -79,13 +84,13 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         observables=None,
         **kwargs,
     ):
-        for name, value in (("momentum", momentum), ("dampening", dampening)):
-            if not 0 <= value < 1:
-                raise ValueError(
-                    f"`{name}` must be in [0, 1). Received: {name}={value}"
-                )
-        if not 0 <= l2 < float("inf"):
-            raise ValueError(f"`l2` must be at least 0. Received: l2={l2}")
+        check_numbers(
+            learning_rate,
+            momentum,
+            dampening,
+            l2,
+            kwargs.get("gradient_accumulation_steps"),
+        )
         if not (observables is None or isinstance(observables, FDRObservables)):
             raise TypeError(
                 "`observables` must be an `FDRObservables`. "
