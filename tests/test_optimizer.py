@@ -145,9 +145,9 @@ def test_round_trip_of_the_configuration():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"momentum": 1.0}, r"`momentum` must be at least 0 and below 1. Received: momentum=1.0"),
+        ({"momentum": 1.0}, r"`momentum` must be .* below 1. Received: momentum=1.0"),
         ({"momentum": -0.1}, r"Received: momentum=-0.1"),
-        ({"dampening": 1.0}, r"`dampening` must be at least 0 and below 1. Received: damp.*=1.0"),
+        ({"dampening": 1.0}, r"`dampening` must be .* below 1. Received: damp.*=1.0"),
         ({"l2": -1.0}, "`l2` must be at least 0. Received: l2=-1.0"),
         ({"l2": float("nan")}, "Received: l2=nan"),
         ({"weight_decay": 0.1}, "`weight_decay` is not supported: .*`l2`.*=0.1"),
