@@ -116,6 +116,14 @@ def test_table_without_checksum_opens(model, finished, directory):
     assert small_sweep(model, directory=directory) == finished[1]
 
 
+def test_damaged_name_of_the_checksum_is_refused(directory):
+    """Otherwise the file would pass for an older one, and its numbers unchecked."""
+    path = directory / "sweep.json"
+    path.write_text(path.read_text().replace('"checksum"', '"checksuM"'))
+    with pytest.raises(ValueError, match=r"sweep\.json.*and nothing else"):
+        SweepResults.load(path)
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", '{"settings": {}, "rows": 3}'])
 def test_other_json_is_refused(tmp_path, text):
     path = tmp_path / "sweep.json"
