@@ -116,11 +116,15 @@ def test_table_without_checksum_opens(model, finished, directory):
     assert small_sweep(model, directory=directory) == finished[1]
 
 
-def test_damaged_name_of_the_checksum_is_refused(directory):
-    """Otherwise the file would pass for an older one, and its numbers unchecked."""
+def test_table_with_notes_opens(finished, directory):
+    """The examples write beside a table when and with what it was made."""
     path = directory / "sweep.json"
-    path.write_text(path.read_text().replace('"checksum"', '"checksuM"'))
-    with pytest.raises(ValueError, match=r"sweep\.json.*and nothing else"):
+    table = {"commit": "1a2b3c4", "seconds": 12, **json.loads(path.read_text())}
+    path.write_text(json.dumps(table))
+    assert SweepResults.load(path) == finished[1]
+    table["rows"][0]["full_batch_dissipation"] += 1
+    path.write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=r"sweep\.json.*not those that were written"):
         SweepResults.load(path)
 
 

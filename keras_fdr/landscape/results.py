@@ -162,12 +162,10 @@ def _checksum(settings, rows):
 
 def _checked(content):
     """The settings and rows of a file, if they are those that were written."""
-    # Files of older versions have no checksum. Any other key is a damaged one.
-    if not isinstance(content, dict) or set(content) - {"checksum"} != {
-        "settings",
-        "rows",
-    }:
-        raise ValueError("it must hold settings and rows, and nothing else")
+    # Files of older versions have no checksum. Those of the examples also say when and
+    # with what they were made.
+    if not isinstance(content, dict) or not {"settings", "rows"} <= set(content):
+        raise ValueError("it must hold settings and rows")
     settings, rows = content["settings"], content["rows"]
     if not isinstance(settings, dict):
         raise ValueError("its settings must be a dictionary")
