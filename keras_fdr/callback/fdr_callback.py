@@ -28,6 +28,7 @@ from keras_fdr.restart.callback_list import (
     rate_writers,
 )
 from keras_fdr.rules import ThresholdRule, Verdict, blocking_reason, judge_variables
+from keras_fdr.rules.schedule import explain_schedule
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -205,8 +206,7 @@ class FDRCallback(keras.callbacks.Callback):
                 "average over two losses means nothing, so the record restarts at "
                 "t = 0."
             )
-        moving = optimizer.moving_variables()
-        if optimizer.built and not observables.is_unchanged(moving):
+        if optimizer.built and not optimizer.weights_unchanged():
             observables.reset()
             notice(
                 "The weights or velocities were changed from outside since the last "
@@ -222,6 +222,15 @@ class FDRCallback(keras.callbacks.Callback):
         optimizer = self._optimizer()
         observables = optimizer.observables
         stopped_by_others = self.model.stop_training
+        if observables.built and not optimizer.weights_unchanged():
+            observables.reset()
+            self._warn_once(
+                "moved",
+                "Something else than the optimizer changed weights or velocities "
+                "within the epoch (an assignment in a layer, a callback, or a training "
+                "loop): the rows do not add up to where the weights are, by far more "
+                "than rounding. The record restarts at t = 0.",
+            )
         self.record = record = observables.record()
         verdict = self._judge(record)
         if observables.per_variable:
@@ -249,7 +258,7 @@ class FDRCallback(keras.callbacks.Callback):
                 self._cut(epoch, optimizer, learning_rate, verdict)
         if not observables.built:
             return  # Without a trainable weight there are no steps.
-        observables.seal(optimizer.moving_variables())
+        optimizer.seal()
         ended = self.model.stop_training and not stopped_by_others
         optimizer.progress.mark(epoch + 1, optimizer, ended)
 
@@ -283,7 +292,7 @@ class FDRCallback(keras.callbacks.Callback):
                 "`rule` must return a `Verdict` for each `Record`. "
                 f"Received: {verdict!r} from rule={self.rule}"
             )
-        return verdict
+        return explain_schedule(verdict, record)
 
     def _cut(self, epoch, optimizer, old, verdict):
         new = max(self.factor * old, self.min_lr)

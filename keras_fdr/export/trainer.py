@@ -112,7 +112,7 @@ def export_trainer(model, path, batch_signature=None):
     )
     try:
         model.reset_metrics()
-        if not observables.is_unchanged(optimizer.moving_variables()):
+        if not optimizer.weights_unchanged():
             observables.reset()
             notice(
                 "The weights were changed since the record was left (by `set_weights`, "

@@ -141,9 +141,27 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         """List of `keras.Variable`: v(t) of each weight; empty where μ = 0."""
         return [slot for slot in self._slots if slot is not None]
 
-    def moving_variables(self):
-        """List of `keras.Variable`: weights and velocities, which only steps change."""
-        return [*self.weights, *self.velocities]
+    def seal(self):
+        """Remembers weights and velocities, to notice who else changes them."""
+        self.observables.seal([*self.weights, *self.velocities], self._present())
+
+    def weights_unchanged(self):
+        """Whether only steps have changed weights and velocities since `seal`."""
+        moving = [*self.weights, *self.velocities]
+        return self.observables.weights_unchanged(moving, self._present())
+
+    def _present(self):
+        return {
+            "theta": [tf.convert_to_tensor(w.value) for w in self.weights],
+            "velocity": self._slot_values(),
+            "momentum": self.momentum,
+            "dampening": self.dampening,
+        }
+
+    def _slot_values(self):
+        return [
+            None if v is None else tf.convert_to_tensor(v.value) for v in self._slots
+        ]
 
     def reset_velocities(self):
         """Sets every velocity to 0 and t = 0, as the paper does between runs."""
@@ -165,6 +183,11 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             return
         check_weights(variables)
         self.observables.claim(self)
+        self.observables.leave_out(
+            i
+            for i, v in enumerate(variables)
+            if getattr(v, "overwrite_with_gradient", False)
+        )
         # `fit` builds inside the trace of the first step.
         with _compat.variables_outside_of_traces():
             super().build(variables)
@@ -189,11 +212,12 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         row = self.observables(
             theta,
             gradients,
-            [None if v is None else tf.convert_to_tensor(v.value) for v in self._slots],
+            self._slot_values(),
             learning_rate=learning_rate,
             momentum=self.momentum,
             dampening=self.dampening,
             loss=loss,
+            follows_schedule=learning_rate_schedule(self) is not None,
         )
         # TensorFlow copies a weight that changes while its old value is still read.
         with tf.control_dependencies([row]):
