@@ -12,6 +12,7 @@ from keras_fdr.callback.fdr_callback import FDRCallback
 from keras_fdr.distribution.trainer import prepare_distributed
 from keras_fdr.export.trainer import export_trainer
 from keras_fdr.full_batch.passes import FullBatch, FullBatchPass
+from keras_fdr.measure import MeasuredOptimizer, measure
 from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD
@@ -28,12 +29,14 @@ __all__ = [
     "FDRObservables",
     "FullBatch",
     "FullBatchPass",
+    "MeasuredOptimizer",
     "Record",
     "ThresholdRule",
     "Verdict",
     "__version__",
     "export_trainer",
     "landscape",
+    "measure",
     "on_chief",
     "plots",
     "prepare_distributed",

@@ -189,13 +189,6 @@ def test_two_schedulers_are_refused(digits, number):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_another_optimizer_is_refused(digits, policy):
-    keras.config.set_dtype_policy(policy)
-    with pytest.raises(ValueError, match=r"`keras_fdr\.FDRSGD`. Received: .*Adam"):
-        fit(compiled("adam"), digits, [FDRCallback()])
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [

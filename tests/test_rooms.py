@@ -27,6 +27,7 @@ ORDER = (
     "observables",
     "distribution",
     "optimizer",
+    "measure",
     "full_batch",
     "restart",
     "callback",

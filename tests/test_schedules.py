@@ -70,7 +70,6 @@ RATES = {
         0.0, STEPS, warmup_target=0.1, warmup_steps=7
     ),
     "exponential": schedules.ExponentialDecay(0.1, 3, 0.9),
-    "stairs": schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True),
     "constant": 0.1,
 }
 
@@ -136,19 +135,32 @@ def test_rates_assigned_before_each_step_are_averaged():
     _, callback = trained(0.1, replay, momentum=0.9, l2=0.01)
     left, right = rows_of_displacements(replay.theta, replay.rates, 0.9, 0.0)
     record = callback.record
-    # The first change begins a record: it may be the only one.
-    assert record.steps == STEPS - 1
-    unit = replay.rates[1] / replay.rates[0]
-    np.testing.assert_allclose(record.sums[1:, 0] * unit, left[2:], atol=1e-7)
-    np.testing.assert_allclose(record.sums[:, 1] * unit, right[1:], atol=1e-7)
+    assert record.steps == STEPS
+    np.testing.assert_allclose(record.sums[:, 0], left, atol=1e-7)
+    np.testing.assert_allclose(record.sums[:, 1], right, atol=1e-7)
 
 
-def test_a_single_change_begins_a_record():
-    replay = Replay(rate=lambda step: 0.1 if step < 30 else 0.05)
-    _, callback = trained(0.1, replay, momentum=0.9, l2=0.01)
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_single_change_begins_a_record(by_hand):
+    def rate(step):
+        return 0.1 if step < 30 else 0.05
+
+    replay = Replay(rate=rate) if by_hand else Replay()
+    stairs = schedules.PiecewiseConstantDecay([29], [0.1, 0.05])
+    learning_rate = 0.1 if by_hand else stairs
+    _, callback = trained(learning_rate, replay, momentum=0.9, l2=0.01)
     assert callback.record.steps == STEPS - 30
     assert callback.record.learning_rate == pytest.approx(0.05)
     assert callback.record.learning_rates is None
+
+
+def test_a_decay_after_a_constant_rate_begins_one_record():
+    def rate(step):
+        return 0.1 * min(1.0, (STEPS - step) / 15)
+
+    _, callback = trained(0.1, Replay(rate=rate), momentum=0.9, l2=0.01)
+    assert callback.record.steps == 14
+    assert len(set(callback.record.learning_rates)) == 14
 
 
 def test_merged_blocks_hold_the_same_sums():

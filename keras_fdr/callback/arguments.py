@@ -35,6 +35,7 @@ def check_arguments(
     stop_at_minimum,
     reset_velocities_on_cut,
     verbose,
+    optimizer,
 ):
     """Refuses values out of range, and arguments that contradict each other.
 
@@ -82,6 +83,11 @@ def check_arguments(
             "`min_lr`. Received: "
             f"factor={factor}, min_lr={min_lr}"
         )
+    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "`optimizer` must be a `keras.optimizers.Optimizer`, such as "
+            f"`model.discriminator_optimizer`. Received: optimizer={optimizer!r}"
+        )
     if full_batch is None and full_batch_every != 1:
         raise ValueError(
             "`full_batch_every` needs a dataset: pass `full_batch` as well. "
@@ -125,12 +131,13 @@ def config_of(callback, full_batch):
         "rule": None if hasattr(callback.rule, "get_config") else callback.rule,
         "on_stationary": callback.on_stationary,
         "full_batch": "a dataset" if full_batch else None,
+        "optimizer": callback.optimizer,
     }
     for name, value in refused.items():
         if value is not None:
             raise ValueError(
                 "A configuration holds numbers, strings and objects with `get_config`, "
-                "no functions and no datasets: make the callback without `"
+                "no functions, datasets or optimizers: make the callback without `"
                 f"{name}`, or by its constructor. Received: {name}={value}"
             )
     rule = keras.saving.serialize_keras_object(callback.rule)

@@ -18,9 +18,10 @@ from keras_fdr.callback.arguments import (
 from keras_fdr.callback.full_batch_logs import EpochPasses
 from keras_fdr.distribution.loss_shares import announce_shares
 from keras_fdr.distribution.trainer import check_execution
+from keras_fdr.measure import is_measured, measured_optimizer
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.cut_table import Cut
-from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import Record
 from keras_fdr.restart.callback_list import (
     check_neighbours,
@@ -90,6 +91,9 @@ class FDRCallback(keras.callbacks.Callback):
             as the paper's sequential runs do. Defaults to `False`.
         verbose: Integer; above 0 each cut is printed with its reason.
             Defaults to `0`.
+        optimizer: The `keras.optimizers.Optimizer` to measure and to cut, where the
+            model has several, as a GAN does. Defaults to `None`, the one that the model
+            was compiled with.
 
     Attributes:
         record: The `Record` of the newest epoch's end, before any cut.
@@ -99,8 +103,8 @@ class FDRCallback(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is outside its range; when training begins, if
-            the model's optimizer is no `FDRSGD`, or follows a schedule of its own
-            that cuts would fight, if a callback that saves the model is listed
+            the model has no optimizer, if its rate follows a schedule that cuts would
+            fight, if a callback that saves the model is listed
             before this one, or if there are two of this class.
         TypeError: If an argument is of a wrong type, or if `rule` returns something
             else than a `Verdict`.
@@ -121,6 +125,7 @@ class FDRCallback(keras.callbacks.Callback):
         stop_at_minimum=False,
         reset_velocities_on_cut=False,
         verbose=0,
+        optimizer=None,
     ):
         super().__init__()
         check_arguments(
@@ -134,6 +139,7 @@ class FDRCallback(keras.callbacks.Callback):
             stop_at_minimum,
             reset_velocities_on_cut,
             verbose,
+            optimizer,
         )
         self.rule = rule or ThresholdRule(threshold)
         self.on_stationary = on_stationary
@@ -142,6 +148,7 @@ class FDRCallback(keras.callbacks.Callback):
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
         self.verbose = verbose
+        self.optimizer = optimizer
         self._passes = None
         if full_batch is not None:
             self._passes = EpochPasses(full_batch, full_batch_every)
@@ -158,7 +165,11 @@ class FDRCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Checks what can be checked before any weight changes."""
         del logs
+        first = not is_measured(self.model, self.optimizer)
         optimizer = self._optimizer()
+        if first:
+            # `fit` calls the function that was made before the optimizer was measured.
+            self.model.make_train_function(force=True)
         schedule = _compat.learning_rate_schedule(optimizer)
         if self.factor and schedule is not None:
             raise ValueError(
@@ -167,10 +178,13 @@ class FDRCallback(keras.callbacks.Callback):
                 "`factor=None` to measure only. Received: "
                 f"learning_rate={schedule}"
             )
-        if optimizer is not self.model.optimizer:
-            _compat.open_loss_scaling(self.model.optimizer)
         check_execution(self.model)
-        announce_shares(self.model, optimizer)
+        if isinstance(optimizer, FDRSGD):
+            if optimizer is getattr(self.model.optimizer, "inner_optimizer", None):
+                _compat.open_loss_scaling(self.model.optimizer)
+            announce_shares(self.model, optimizer)
+        else:
+            self._check_stock(optimizer)
         check_neighbours(self, FDRCallback)
         self._rate_writers = rate_writers(self)
         note = prepare_restart(self)
@@ -183,12 +197,13 @@ class FDRCallback(keras.callbacks.Callback):
         regularised = any(
             getattr(w, "regularizer", None) for w in self.model.trainable_weights
         )
-        if not (optimizer.l2 or regularised):
+        if not (optimizer.l2 or regularised or optimizer.weight_decay):
             self._warn_once(
                 "l2",
-                "The loss has no L2 term (`FDRSGD(l2=...)`, or a regulariser in the "
-                "layers): the weights may drift for ever, and a stationary state need "
-                "not exist (section 2.3.4 of the paper).",
+                "The loss has no L2 term (`FDRSGD(l2=...)`, a regulariser in the "
+                "layers, or `weight_decay` of another optimizer): the weights may "
+                "drift for ever, and a stationary state need not exist (section 2.3.4 "
+                "of the paper).",
             )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -199,14 +214,14 @@ class FDRCallback(keras.callbacks.Callback):
         optimizer = self._optimizer()
         observables = optimizer.observables
         loss = _compat.loss_as_given(self.model)
-        if optimizer.built and observables.is_of_another_loss(loss):
+        if observables.built and observables.is_of_another_loss(loss):
             observables.reset()
             notice(
                 "The model was compiled with another loss since the last epoch. An "
                 "average over two losses means nothing, so the record restarts at "
                 "t = 0."
             )
-        if optimizer.built and not optimizer.weights_unchanged():
+        if observables.built and not optimizer.weights_unchanged():
             observables.reset()
             notice(
                 "The weights or velocities were changed from outside since the last "
@@ -242,7 +257,8 @@ class FDRCallback(keras.callbacks.Callback):
         if logs is not None:
             average = record.half_running_average
             # Others may have set the rate of the next epoch by now.
-            measured_at = record.learning_rate if record.steps else learning_rate
+            newest = observables.newest_learning_rate()
+            measured_at = newest if record.steps else learning_rate
             logs["learning_rate"] = logs["fdr_learning_rate"] = measured_at
             logs["fdr_dissipation"] = average("dissipation")
             logs["fdr_fluctuation"] = average("fluctuation")
@@ -283,7 +299,24 @@ class FDRCallback(keras.callbacks.Callback):
         return new
 
     def _optimizer(self):
-        return measuring_optimizer(self.model, "FDRCallback")
+        return measured_optimizer(self.model, self.optimizer)
+
+    def _check_stock(self, optimizer):
+        """Refuses what only `FDRSGD` can do."""
+        if self.factor and hasattr(optimizer, "optimizers"):
+            names = [type(part).__name__ for part in optimizer.optimizers]
+            raise ValueError(
+                "A cut needs one learning rate, and a `MultiOptimizer` has several: "
+                "pass `factor=None` to measure only, or "
+                "`FDRCallback(optimizer=...)` to choose one of its optimizers. "
+                f"Received: a MultiOptimizer of {', '.join(names)}"
+            )
+        if self.reset_velocities_on_cut:
+            raise ValueError(
+                "`reset_velocities_on_cut` needs velocities in the paper's form: "
+                "compile the model with `keras_fdr.FDRSGD`. "
+                f"Received: optimizer={type(optimizer.optimizer).__name__}"
+            )
 
     def _judge(self, record):
         verdict = self.rule(record)

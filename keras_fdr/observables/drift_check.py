@@ -50,6 +50,10 @@ class DriftCheck(SavedState, keras.layers.Layer):
         zero = tf.zeros_like(q)
         self.base.assign(tf.stack([q, zero, zero, zero + 1]))
 
+    def forget(self):
+        """Says that Q is not known at the beginning of a record."""
+        self.base.assign(tf.zeros_like(self.base))
+
     def keep(self, q: float, rows: tuple[float, float], steps: int):
         """Remembers Q after `steps` steps.
 

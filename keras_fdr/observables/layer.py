@@ -28,16 +28,15 @@ class FDRObservables(StoredRecord):
     blocks are full, neighbours merge, so memory stays the same for a run of any
     length.
 
-    A record belongs to one learning rate. If the rate is changed, the record restarts
-    at t = 0. The rate of a schedule changes at every step. Then (`follows_schedule`)
+    A record belongs to one learning rate. If the rate changes after several steps at
+    one rate, the record restarts at t = 0. A schedule changes it at every step. Then
     the record continues, and the rows are averaged with the weights η(t)/η₀, where η₀
     is the first rate. With the displacement Δ(t) = η(t) v(t+1) they are
 
         O_L = [μ θ·Δ(t−1) − θ·Δ(t)] / (η₀ (1−ν)),   O_R = (1+μ)/2 |Δ(t)|² / (η₀ (1−ν)),
 
     so Σ (O_L − O_R) is the drift of a quadratic form of weights and velocities for
-    every schedule. At a constant rate these are eq. (17). A rate that is assigned anew
-    before each of several steps is treated like a schedule.
+    every schedule. At a constant rate these are eq. (17).
 
     Example:
 
@@ -88,8 +87,6 @@ class FDRObservables(StoredRecord):
         momentum: Scalar, μ.
         dampening: Scalar, ν.
         loss: Scalar tensor, f^B with every L2 term, or `None`.
-        follows_schedule: Boolean, whether the record goes on when η changes.
-            Defaults to `False`.
 
     Returns:
         Float64 tensor of shape `(5,)`: the row, in the order of
@@ -113,7 +110,6 @@ class FDRObservables(StoredRecord):
         momentum,
         dampening,
         loss=None,
-        follows_schedule=False,
     ):
         """Measures one step and adds it to the record (see the class)."""
         _check_call(theta, gradient, velocity, momentum, dampening)
@@ -124,7 +120,7 @@ class FDRObservables(StoredRecord):
             theta_theta, theta_v = dot(moved, moved), _dot(moved, v)
             return ((1 - mu) / 2 * theta_theta + mu * eta * theta_v) / (1 - nu)
 
-        weight, change = self.enter(eta, theta, follows_schedule, moment)
+        weight, change = self.enter(eta, theta, moment)
         known = [i for i, g in enumerate(gradient) if g is not None]
         g = [gradient[i] for i in known]
         v = [velocity[i] for i in known] if velocity else []

@@ -237,7 +237,11 @@ class StoredRecord(SavedState, keras.layers.Layer):
             return float("nan")
         return self.recorded_learning_rate() + float(self.rates.newest.numpy()[0])
 
-    # This is a method because Keras would track a property and save these layers twice.
+    # These are methods because Keras would save the layers of a property twice.
+    def parts(self):
+        """The layers that hold the rows."""
+        return [*self._step_sums(), self.passes]
+
     def _step_sums(self):
         """What gets a row each step: merged and cleared together."""
         sums = [self.blocks, self.rates]
@@ -246,7 +250,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
     def reset(self):
         """Sets t = 0: the next step begins a new record."""
         if self.built:
-            for sums in (*self._step_sums(), self.passes):
+            for sums in self.parts():
                 sums.clear()
             self.learning_rate.assign(float("nan"))
             # A seal is known by its step, which the new record will reach too.
@@ -348,20 +352,19 @@ class StoredRecord(SavedState, keras.layers.Layer):
         self,
         eta: tf.Tensor,
         theta: Sequence[tf.Tensor],
-        follows_schedule: bool,
-        moment: Callable[[], tf.Tensor],
+        moment: Callable[[], tf.Tensor] | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Makes room for the row of a step, or begins a record with it.
 
-        A record begins after `reset`, or where the rate is changed. A rate that changes
-        at each step does not begin a record each time: the rows are averaged.
+        A record begins after `reset`, and when the rate changes after several steps at
+        one rate. A rate that changes at each step, as that of most schedules does, does
+        not begin a record each time: the rows are averaged.
 
         Args:
             eta: Scalar float64 tensor, η(t).
             theta: List of the weights before the step.
-            follows_schedule: Whether no change of the rate begins a record.
             moment: Function without arguments that gives η₀ Q for θ_c = 0, a scalar
-                float64 tensor.
+                float64 tensor; `None` where it is not known.
 
         Returns:
             `(weight, change)`: η(t)/η₀, by which a row is multiplied, and
@@ -378,15 +381,18 @@ class StoredRecord(SavedState, keras.layers.Layer):
             self.learning_rate.assign(eta)
             for center, weight in zip(self.theta_center, theta, strict=False):
                 center.assign(weight)
-            for sums in (*self._step_sums(), self.passes):
+            for sums in self.parts():
                 sums.clear()
             self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
             first = tf.zeros((), "int64")
             self.rates.add(first, tf.zeros_like(eta), changed)
-            q = tf.zeros_like(eta)
-            if self.center is None:
-                q = tf.math.divide_no_nan(moment(), eta)
-            self.drift_check.begin(q)
+            self.begin_record()
+            if self.center is not None:
+                self.drift_check.begin(tf.zeros_like(eta))
+            elif moment is not None:
+                self.drift_check.begin(tf.math.divide_no_nan(moment(), eta))
+            else:
+                self.drift_check.forget()
 
         def merge():
             for sums in self._step_sums():
@@ -396,13 +402,13 @@ class StoredRecord(SavedState, keras.layers.Layer):
             deviation = eta - unit
             known = tf.math.is_finite(unit)
             changed = tf.logical_and(known, tf.not_equal(deviation, newest[0]))
+            # A change after several steps at one rate, not one of many in a row.
+            lonely = tf.logical_and(tf.equal(newest[1], 0), self.blocks.steps > 1)
+            from_rest = tf.logical_and(tf.equal(unit, 0), tf.not_equal(eta, 0))
             begins = tf.logical_or(
-                tf.logical_not(known),
-                tf.logical_and(tf.equal(unit, 0), tf.not_equal(eta, 0)),
+                tf.logical_or(tf.logical_not(known), from_rest),
+                tf.logical_and(changed, lonely),
             )
-            if not follows_schedule:
-                once = tf.logical_and(changed, tf.equal(newest[1], 0))
-                begins = tf.logical_or(begins, once)
             _rarely(begins, lambda: begin(changed))
             goes_on = tf.logical_not(begins)
             _rarely(tf.logical_and(goes_on, full), merge)
@@ -414,16 +420,14 @@ class StoredRecord(SavedState, keras.layers.Layer):
             _rarely(goes_on, add)
             return tf.where(begins, tf.zeros_like(eta), deviation - newest[0])
 
-        if follows_schedule:
-            change = settle()
-        else:
-            usual = tf.logical_and(
-                tf.equal(eta, unit), tf.reduce_all(tf.equal(newest, 0))
-            )
-            pending = tf.logical_or(tf.logical_not(usual), full)
-            change = _rarely(pending, settle, tf.zeros_like(eta))
+        usual = tf.logical_and(tf.equal(eta, unit), tf.reduce_all(tf.equal(newest, 0)))
+        pending = tf.logical_or(tf.logical_not(usual), full)
+        change = _rarely(pending, settle, tf.zeros_like(eta))
         weight = tf.math.divide_no_nan(eta, tf.convert_to_tensor(self.learning_rate))
         return weight, change
+
+    def begin_record(self):
+        """What a subclass does besides when a record begins, in the compiled step."""
 
 
 def _rarely(condition, branch, otherwise=None):

@@ -217,7 +217,6 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             momentum=self.momentum,
             dampening=self.dampening,
             loss=loss,
-            follows_schedule=learning_rate_schedule(self) is not None,
         )
         # TensorFlow copies a weight that changes while its old value is still read.
         with tf.control_dependencies([row]):
