@@ -12,6 +12,7 @@ from keras_fdr.landscape.compiled_loop import (
     shuffled_batches,
 )
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
+from keras_fdr.landscape.rows import SweepRow
 from keras_fdr.landscape.store import Progress, Store
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.snapshot import State
@@ -153,7 +154,7 @@ def _run_all(run, store, stages, initial, seeds, bar, everything):
                     bar.add(epochs)
                     continue
                 row = run.stage(rate, epochs, seed, number + 1, True, bar)
-                store.add({"seed": seed, "stage": number, **row}, run.weights())
+                store.add(SweepRow(seed, number, **row), run.weights())
     finally:
         everything.restore()
     return store.results

@@ -135,11 +135,12 @@ def fit(results):
     >>> from keras_fdr import landscape
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
-    ...     {"seed": seed, "learning_rate": rate, "full_batch_dissipation": 3 * rate,
-    ...      "velocity_curvature": 6.0, "noise_curvature": 6.0,
-    ...      "gradient_norm_squared": 2.0, "full_batch_drift": 0.0,
-    ...      "dissipation": rate, "fluctuation": rate}
-    ...     for seed in (0, 1) for rate in (0.1, 0.2)]
+    ...     landscape.SweepRow(
+    ...         seed, stage, rate, full_batch_dissipation=3 * rate,
+    ...         velocity_curvature=6.0, noise_curvature=6.0,
+    ...         gradient_norm_squared=2.0, full_batch_drift=0.0,
+    ...         dissipation=rate, fluctuation=rate)
+    ...     for seed in (0, 1) for stage, rate in enumerate((0.1, 0.2))]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
     6.0 0.2

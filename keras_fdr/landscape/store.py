@@ -70,12 +70,12 @@ class Store:
     def add(self, row, weights):
         """Keeps one finished stage."""
         rows = self.results.rows
-        key = row["seed"], row["stage"]
-        rows[:] = [r for r in rows if (r["seed"], r["stage"]) != key]
+        key = row.seed, row.stage
+        rows[:] = [r for r in rows if (r.seed, r.stage) != key]
         rows.append(row)
         if self._directory:
             self.results.save(self._table)
-        self.save(f"seed_{row['seed']}", weights, stages=row["stage"] + 1)
+        self.save(f"seed_{row.seed}", weights, stages=row.stage + 1)
 
     def finished_stages(self, seed):
         """How many stages a seed has behind it, and its weights, else `None`."""
@@ -83,7 +83,7 @@ class Store:
         if path is None or not path.exists():
             return 0, None
         stages, weights = self._read(path)
-        rows = {(row["seed"], row["stage"]) for row in self.results.rows}
+        rows = {(row.seed, row.stage) for row in self.results.rows}
         if any((seed, stage) not in rows for stage in range(stages)):
             # Only the newest weights are kept, so the seed starts again.
             return 0, None
