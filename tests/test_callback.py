@@ -194,7 +194,7 @@ def test_two_schedulers_are_refused(digits, number):
     [
         ({"threshold": 0}, "`threshold` must be above 0. Received: threshold=0"),
         ({"threshold": -1}, "threshold=-1"),
-        ({"factor": 0}, r"`factor` must be in \(0, 1\), .*Received: factor=0"),
+        ({"factor": 0}, "`factor` must be above 0 and below 1. Received: factor=0"),
         ({"factor": 1.0}, r"factor=1\.0"),
         ({"min_lr": -0.1}, "at least 0. Received: min_lr=-0.1"),
         ({"stop_at_minimum": True}, "`stop_at_minimum` needs .*min_lr=0"),
@@ -426,6 +426,13 @@ def test_a_class_is_no_rule():
 def test_what_is_no_number_is_refused(name, value):
     with pytest.raises((TypeError, ValueError), match=f"`{name}` .*Received: {name}="):
         FDRCallback(**{name: value})
+
+
+def test_verbose_is_also_a_boolean():
+    for value in (True, False):
+        assert FDRCallback(verbose=value).verbose == value
+    with pytest.raises(TypeError, match=r"at least 0. Received: verbose=1\.5"):
+        FDRCallback(verbose=1.5)
 
 
 def test_numbers_of_numpy_are_numbers():

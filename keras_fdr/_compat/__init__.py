@@ -13,6 +13,7 @@ from keras_fdr._compat.callbacks import (
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import (
+    LossPart,
     UnfitLossError,
     activity_losses,
     loss_parts,
@@ -37,6 +38,7 @@ from keras_fdr._compat.optimizers import (
 from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
+    "LossPart",
     "UnfitLossError",
     "WholeStepOptimizer",
     "activity_losses",

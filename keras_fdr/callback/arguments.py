@@ -1,14 +1,17 @@
 """What `FDRCallback` takes and refuses, and its configuration."""
 
-import math
-import numbers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
+from keras_fdr.arguments import check_boolean, check_integer, check_number
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
 
-# Here, since the rules know nothing of Keras.
+if TYPE_CHECKING:
+    from keras_fdr.callback.fdr_callback import FDRCallback
+
+# The registration is here because the rules do not import Keras.
 for rule in (ThresholdRule, ConfidenceRule, DriftRule):
     keras.saving.register_keras_serializable(package="keras_fdr")(rule)
 
@@ -25,33 +28,34 @@ _PLAIN = (
 
 
 def check_arguments(
-    threshold,
-    factor,
-    rule,
-    on_stationary,
-    full_batch,
-    full_batch_every,
-    min_lr,
-    stop_at_minimum,
-    reset_velocities_on_cut,
-    verbose,
-    optimizer,
-):
+    threshold: float,
+    factor: float | None,
+    rule: Callable[..., Any] | None,
+    on_stationary: Callable[..., Any] | None,
+    full_batch: Any,
+    full_batch_every: int,
+    min_lr: float,
+    stop_at_minimum: bool,
+    reset_velocities_on_cut: bool,
+    verbose: int,
+    optimizer: keras.optimizers.Optimizer | None,
+) -> None:
     """Refuses values out of range, and arguments that contradict each other.
 
     Raises:
         ValueError: If one is out of range, or needs another.
         TypeError: If one is of a wrong type.
     """
-    _check_number("threshold", threshold, "above 0", lambda x: x > 0)
+    check_number("threshold", threshold, low=0)
     if factor is not None:
-        rule_of_factor = "in (0, 1), or None to measure without cutting"
-        _check_number("factor", factor, rule_of_factor, lambda x: 0 < x < 1)
-    _check_number("min_lr", min_lr, "at least 0", lambda x: x >= 0)
-    _check_integer("full_batch_every", full_batch_every, 1)
-    _check_integer("verbose", verbose, 0)
-    _check_boolean("stop_at_minimum", stop_at_minimum)
-    _check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
+        check_number("factor", factor, low=0, high=1)
+    check_number("min_lr", min_lr, low=0, low_allowed=True)
+    check_integer("full_batch_every", full_batch_every, low=1)
+    # As in Keras, `True` is 1 and `False` is 0 here.
+    number = int(verbose) if isinstance(verbose, bool) else verbose
+    check_integer("verbose", number, low=0)
+    check_boolean("stop_at_minimum", stop_at_minimum)
+    check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
     if stop_at_minimum and not (factor and min_lr):
         raise ValueError(
             "`stop_at_minimum` needs a `factor` and a `min_lr` above 0, "
@@ -95,34 +99,15 @@ def check_arguments(
         )
 
 
-def _check_number(name, value, rule, holds):
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not (math.isfinite(value) and holds(value)):
-        error = ValueError if number else TypeError
-        kind = "" if number else "a number "
-        raise error(f"`{name}` must be {kind}{rule}. Received: {name}={value!r}")
-
-
-def _check_integer(name, value, least):
-    number = isinstance(value, numbers.Real)
-    if not (number and math.isfinite(value) and value == int(value) >= least):
-        error = ValueError if number else TypeError
-        raise error(
-            f"`{name}` must be an integer, at least {least}. Received: {name}={value!r}"
-        )
-
-
-def _check_boolean(name, value):
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
-
-
-def config_of(callback, full_batch):
+def config_of(callback: "FDRCallback", full_batch: bool) -> dict[str, Any]:
     """The arguments of an `FDRCallback`, from its attributes.
 
     Args:
         callback: The `FDRCallback`.
-        full_batch: Boolean, whether it goes over a dataset.
+        full_batch: Boolean, whether it makes full-batch passes.
+
+    Returns:
+        Dictionary that Keras can save.
 
     Raises:
         ValueError: If one of them is a function or a dataset.
@@ -137,13 +122,13 @@ def config_of(callback, full_batch):
         if value is not None:
             raise ValueError(
                 "A configuration holds numbers, strings and objects with `get_config`, "
-                "no functions, datasets or optimizers: make the callback without `"
-                f"{name}`, or by its constructor. Received: {name}={value}"
+                "no functions, datasets or optimizers. Create the callback without `"
+                f"{name}`, or call its constructor. Received: {name}={value}"
             )
     rule = keras.saving.serialize_keras_object(callback.rule)
     return {"rule": rule, **{name: getattr(callback, name) for name in _PLAIN}}
 
 
-def arguments_of(config):
-    """The constructor's arguments from what `config_of` gave."""
+def arguments_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the constructor, from what `config_of` returned."""
     return {**config, "rule": keras.saving.deserialize_keras_object(config["rule"])}

@@ -1,9 +1,21 @@
 """What a sweep is refused for before it begins."""
 
+from collections.abc import Sequence
+
 from keras_fdr import _compat
+from keras_fdr.optimizer.sgd import FDRSGD
+
+# The learning rate and the number of epochs.
+Stage = tuple[float, int]
 
 
-def check_arguments(stages, seeds, initial, mode, full_batch_every):
+def check_arguments(
+    stages: Sequence[Stage],
+    seeds: list[int],
+    initial: Stage | None,
+    mode: str,
+    full_batch_every: int,
+) -> None:
     """Refuses what no sweep can be made of; the arguments are those of `sweep`.
 
     Raises:
@@ -41,7 +53,7 @@ def check_arguments(stages, seeds, initial, mode, full_batch_every):
         )
 
 
-def check_dynamics(optimizer):
+def check_dynamics(optimizer: FDRSGD) -> None:
     """Refuses what makes the step's gradient another one than ∇f^B."""
     for name in (
         "clipnorm",

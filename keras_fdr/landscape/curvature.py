@@ -1,5 +1,9 @@
 """The curvature that the gradient noise feels, by Hessian-vector products."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -7,7 +11,7 @@ from keras_fdr import _compat
 from keras_fdr.data import arrays_length, as_arrays, batch_spec
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.landscape.compiled_loop import gather, independent_batches
-from keras_fdr.landscape.estimates import mean
+from keras_fdr.landscape.estimates import Estimate, mean
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.products import dot
 
@@ -25,7 +29,7 @@ class CurvatureSampler:
         batch_size: Integer, |B|.
     """
 
-    def __init__(self, model, dataset, batch_size):
+    def __init__(self, model: keras.Model, dataset: Any, batch_size: int) -> None:
         self._arrays = as_arrays(dataset)
         self._objective = Objective(model, batch_spec(self._arrays))
         self._examples = arrays_length(self._arrays)
@@ -35,7 +39,14 @@ class CurvatureSampler:
             self._compute, autograph=False, jit_compile=bool(model.jit_compile)
         )
 
-    def draw(self, rng, samples, velocities=(), momentum=0.0, dampening=0.0):
+    def draw(
+        self,
+        rng: np.random.Generator,
+        samples: int,
+        velocities: Sequence[keras.Variable] = (),
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+    ) -> np.ndarray:
         """Takes independent draws.
 
         Args:
@@ -55,10 +66,12 @@ class CurvatureSampler:
         batches = tf.constant(batches.reshape(samples, 2, size))
         return self._draws(batches, v, momentum, dampening).numpy()
 
-    def _compute(self, batches, v, momentum, dampening):
+    def _compute(
+        self, batches: Any, v: list[Any], momentum: Any, dampening: Any
+    ) -> Any:
         rows = tf.TensorArray("float64", size=tf.shape(batches)[0])
 
-        def one(i, rows):
+        def one(i: Any, rows: Any) -> tuple[Any, Any]:
             row = self._draw_one(batches[i, 0], batches[i, 1], v, momentum, dampening)
             return i + 1, rows.write(i, row)
 
@@ -66,7 +79,9 @@ class CurvatureSampler:
         _, rows = tf.while_loop(lambda i, _: i < count, one, [0, rows])
         return rows.stack()
 
-    def _draw_one(self, first, second, v, momentum, dampening):
+    def _draw_one(
+        self, first: Any, second: Any, v: list[Any], momentum: Any, dampening: Any
+    ) -> Any:
         g = self._zero_where_none(self._gradient(first))
         noise = dot(g, self.product(second, g))
         if not v:
@@ -77,7 +92,7 @@ class CurvatureSampler:
         ]  # eq. (10)
         return tf.stack([noise, dot(v_next, self.product(second, v_next))])
 
-    def product(self, examples, direction):
+    def product(self, examples: Any, direction: list[Any]) -> list[Any]:
         """H^B d: the gradient of ∇f^B·d.
 
         Reverse over reverse: forward over reverse took 1.1 to 1.4 times as long here
@@ -101,12 +116,12 @@ class CurvatureSampler:
             along, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
 
-    def _gradient(self, examples):
+    def _gradient(self, examples: Any) -> list[Any]:
         batch = gather(self._arrays, examples)
         with _compat.twice_differentiable(self._objective.model):
             return self._objective.gradient(*(*batch, None)[:3])
 
-    def _zero_where_none(self, tensors):
+    def _zero_where_none(self, tensors: Sequence[Any]) -> list[Any]:
         weights = self._objective.weights
         return [
             tf.zeros(w.shape, w.dtype) if t is None else t
@@ -114,7 +129,9 @@ class CurvatureSampler:
         ]
 
 
-def noise_curvature(model, dataset, batch_size, samples=256, seed=0):
+def noise_curvature(
+    model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
+) -> Estimate:
     """Tr(HC̃) = E_B[∇f^Bᵀ H ∇f^B] at the present weights, measured directly.
 
     H is the Hessian of f, with all regularisers. It is the independent check of
@@ -154,7 +171,9 @@ def noise_curvature(model, dataset, batch_size, samples=256, seed=0):
     return mean(_draw(model, dataset, batch_size, samples, seed)[:, 0])
 
 
-def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
+def velocity_curvature(
+    model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
+) -> Estimate:
     """⟨v(t+1)ᵀ H v(t+1)⟩ over the next mini-batch, measured directly.
 
     v(t+1) = μ v(t) − (1−ν) ∇f^B with the present weights and velocities: the right
@@ -195,7 +214,14 @@ def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
     return mean(_draw(model, dataset, batch_size, samples, seed, *dynamics)[:, 1])
 
 
-def _draw(model, dataset, batch_size, samples, seed, *dynamics):
+def _draw(
+    model: keras.Model,
+    dataset: Any,
+    batch_size: int,
+    samples: int,
+    seed: int,
+    *dynamics: Any,
+) -> np.ndarray:
     if samples < 2:
         raise ValueError(
             "`samples` must be at least 2, for an interval. "
@@ -205,7 +231,7 @@ def _draw(model, dataset, batch_size, samples, seed, *dynamics):
     return sampler.draw(np.random.default_rng(seed), samples, *dynamics)
 
 
-def check_batch_size(batch_size, examples):
+def check_batch_size(batch_size: int, examples: int) -> None:
     """Refuses a batch size outside [1, examples]."""
     if not 1 <= batch_size <= examples:
         raise ValueError(
