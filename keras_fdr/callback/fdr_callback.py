@@ -8,14 +8,17 @@ import keras
 import numpy as np
 
 from keras_fdr import _compat
+from keras_fdr.callback import final_decay as decay
 from keras_fdr.callback.arguments import (
     DEFAULT_FACTOR,
     DEFAULT_THRESHOLD,
     arguments_of,
     check_arguments,
+    check_final_decay,
     config_of,
 )
 from keras_fdr.callback.full_batch_logs import EpochPasses
+from keras_fdr.callback.planned import note_on_plan, relaxation_of, with_relaxation
 from keras_fdr.distribution.loss_shares import announce_shares
 from keras_fdr.distribution.trainer import check_execution
 from keras_fdr.notices import notice
@@ -27,7 +30,13 @@ from keras_fdr.restart.callback_list import (
     prepare_restart,
     rate_writers,
 )
-from keras_fdr.rules import ThresholdRule, Verdict, blocking_reason, judge_variables
+from keras_fdr.rules import (
+    Configured,
+    ThresholdRule,
+    Verdict,
+    blocking_reason,
+    judge_variables,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -38,14 +47,19 @@ class FDRCallback(keras.callbacks.Callback):
     stationary, then η ← (1−Y) η and t ← 0. The default rule is the paper's,
     |Ō_L/Ō_R − 1| < X, on half-running averages of FDR1's two sides.
 
+    With `final_decay` no cuts are made. The rate decays to nearly 0 over the last share
+    of the epochs, and begins to do so earlier if the rule finds the run stationary.
+
     The epoch's logs get `fdr_learning_rate` (the η of the epoch's newest step; also as
-    `learning_rate`, which other callbacks may overwrite),
-    `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R), `fdr_ratio` and
-    `fdr_stationary` (1.0 or 0.0). With `full_batch`, a `FullBatchPass` at the end of
-    the epoch adds `full_batch_loss` (f), `full_batch_gradient_norm` (|∇f|), the
-    compiled metrics over that dataset as `full_batch_<metric>`, and
-    `full_batch_dissipation`: the half-running average of FDR2's left side O_FB,
-    eq. (18), over the passes since the last cut. Epochs without a pass get NaN.
+    `learning_rate`, which other callbacks may overwrite), `fdr_dissipation` (Ō_L),
+    `fdr_fluctuation` (Ō_R), `fdr_noise_loss` (Ō_R/2: what the noise of this rate adds
+    to the loss if the loss is harmonic, hence about what a decay of the rate would earn
+    now), `fdr_ratio` and `fdr_stationary` (1.0 or 0.0). With `full_batch`, a
+    `FullBatchPass` at the end of the epoch adds `full_batch_loss` (f),
+    `full_batch_gradient_norm` (|∇f|), the compiled metrics over that dataset as
+    `full_batch_<metric>`, and `full_batch_dissipation`: the half-running average of
+    FDR2's left side O_FB, eq. (18), over the passes since the last cut. Epochs without
+    a pass get NaN.
     List this callback before those that write logs or checkpoints. All that a
     decision rests on is kept in the optimizer.
 
@@ -89,6 +103,10 @@ class FDRCallback(keras.callbacks.Callback):
             as the paper's sequential runs do. Defaults to `False`.
         verbose: Integer; above 0 each cut is printed with its reason.
             Defaults to `0`.
+        final_decay: A `FinalDecay`, the decay of the learning rate over the last share
+            of the epochs. It begins earlier if the rule finds the run stationary, and
+            training then ends with it; with `factor=None` it never does. No rate of it
+            is below `min_lr`. Defaults to `None`.
 
     Attributes:
         record: The `Record` of the newest epoch's end, before any cut.
@@ -120,6 +138,7 @@ class FDRCallback(keras.callbacks.Callback):
         stop_at_minimum=False,
         reset_velocities_on_cut=False,
         verbose=0,
+        final_decay=None,
     ):
         super().__init__()
         check_arguments(
@@ -134,6 +153,7 @@ class FDRCallback(keras.callbacks.Callback):
             reset_velocities_on_cut,
             verbose,
         )
+        check_final_decay(final_decay, factor, on_stationary, stop_at_minimum)
         self.rule = rule or ThresholdRule(threshold)
         self.on_stationary = on_stationary
         self.factor: Any = None if on_stationary else factor
@@ -141,6 +161,7 @@ class FDRCallback(keras.callbacks.Callback):
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
         self.verbose = verbose
+        self.final_decay = final_decay
         self._passes = None
         if full_batch is not None:
             self._passes = EpochPasses(full_batch, full_batch_every)
@@ -159,11 +180,11 @@ class FDRCallback(keras.callbacks.Callback):
         del logs
         optimizer = self._optimizer()
         schedule = _compat.learning_rate_schedule(optimizer)
-        if self.factor and schedule is not None:
+        if (self.factor or self.final_decay) and schedule is not None:
             raise ValueError(
                 "A learning rate that follows a schedule cannot also be cut: two "
                 "schedulers would fight. Give the optimizer a float, or pass "
-                "`factor=None` to measure only. Received: "
+                "`factor=None` without `final_decay` to measure only. Received: "
                 f"learning_rate={schedule}"
             )
         if optimizer is not self.model.optimizer:
@@ -172,6 +193,13 @@ class FDRCallback(keras.callbacks.Callback):
         announce_shares(self.model, optimizer)
         check_neighbours(self, FDRCallback)
         self._rate_writers = rate_writers(self)
+        if self.final_decay:
+            decay.prepare(self, optimizer)
+        elif isinstance(self.rule, Configured) and (self.factor or self.on_stationary):
+            tau = relaxation_of(self.model, optimizer)
+            note = note_on_plan(tau, self.params.get("epochs"), self.params["steps"])
+            if note:
+                self._warn_once("plan", note)
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)
@@ -194,7 +222,7 @@ class FDRCallback(keras.callbacks.Callback):
         """Notices weights that were changed since the record was left."""
         # State is read no earlier than here: `BackupAndRestore` restores it
         # after `on_train_begin`.
-        del epoch, logs
+        del logs
         optimizer = self._optimizer()
         observables = optimizer.observables
         loss = _compat.loss_as_given(self.model)
@@ -214,6 +242,8 @@ class FDRCallback(keras.callbacks.Callback):
                 "average that `use_ema` puts in their place when training ends): the "
                 "record restarts at t = 0."
             )
+        if self.final_decay:
+            decay.begin_epoch(self, optimizer, epoch)
         self._restarts = observables.restart_count()
         self._record_learning_rate = observables.recorded_learning_rate()
 
@@ -224,6 +254,8 @@ class FDRCallback(keras.callbacks.Callback):
         stopped_by_others = self.model.stop_training
         self.record = record = observables.record()
         verdict = self._judge(record)
+        if isinstance(self.rule, Configured):  # A user's own rule has its own words.
+            verdict = with_relaxation(verdict, relaxation_of(self.model, optimizer))
         if observables.per_variable:
             by_variable = observables.record_by_variable()
             verdict = judge_variables(self._judge, verdict, by_variable)
@@ -237,11 +269,17 @@ class FDRCallback(keras.callbacks.Callback):
             logs["learning_rate"] = logs["fdr_learning_rate"] = measured_at
             logs["fdr_dissipation"] = average("dissipation")
             logs["fdr_fluctuation"] = average("fluctuation")
+            # In the harmonic approximation ⟨f⟩ − f₀ = ⟨O_L⟩/2, and O_L = O_R by FDR1.
+            logs["fdr_noise_loss"] = average("fluctuation") / 2
             logs["fdr_ratio"] = verdict.ratio
             logs["fdr_stationary"] = float(verdict.stationary)
             if self._passes:
                 logs.update(self._passes.logs(epoch, optimizer))
-        if verdict.stationary and not blocking_reason(record):
+        stationary = verdict.stationary and not blocking_reason(record)
+        if self.final_decay:
+            may_begin = stationary and self.factor is not None
+            self._print(decay.end_epoch(self, optimizer, epoch, may_begin))
+        elif stationary:
             if self.on_stationary:
                 self.on_stationary(self.model, verdict)
                 observables.reset()
@@ -311,7 +349,7 @@ class FDRCallback(keras.callbacks.Callback):
         )
 
     def _print(self, message):
-        if self.verbose:
+        if self.verbose and message:
             print(f"\n{message}")
 
     def _warn_of_breaks(self, observables, record):
