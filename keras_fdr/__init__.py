@@ -9,6 +9,7 @@ from keras_fdr import requirements  # noqa: F401
 from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
 from keras_fdr.callback.fdr_callback import FDRCallback
+from keras_fdr.callback.final_decay import FinalDecay
 from keras_fdr.distribution.trainer import prepare_distributed
 from keras_fdr.export.trainer import export_trainer
 from keras_fdr.full_batch.passes import FullBatch, FullBatchPass
@@ -18,7 +19,13 @@ from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import Record
 from keras_fdr.restart.chief import on_chief
-from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule, Verdict
+from keras_fdr.rules import (
+    ConfidenceRule,
+    DriftRule,
+    ThresholdRule,
+    Verdict,
+    relaxation_steps,
+)
 
 __all__ = [
     "FDRSGD",
@@ -27,6 +34,7 @@ __all__ = [
     "DriftRule",
     "FDRCallback",
     "FDRObservables",
+    "FinalDecay",
     "FullBatch",
     "FullBatchPass",
     "MeasuredOptimizer",
@@ -40,4 +48,5 @@ __all__ = [
     "on_chief",
     "plots",
     "prepare_distributed",
+    "relaxation_steps",
 ]

@@ -10,6 +10,7 @@ from keras_fdr.arguments import check_number
 from keras_fdr.distribution.reduction import ReplicaSteps
 from keras_fdr.observables.displacement import Displacements
 from keras_fdr.optimizer.cut_table import CutTable
+from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.resume_point import Progress
 from keras_fdr.optimizer.sgd import FDRSGD
 
@@ -36,10 +37,16 @@ class MeasuredOptimizer:
         self.optimizer = optimizer
         self.observables: Displacements = optimizer.observables
         self.cut_table: CutTable = optimizer.cut_table
+        self.final_decay: DecayState = optimizer.final_decay
         self.progress: Progress = optimizer.progress
 
     def __getattr__(self, name):
         return getattr(self.optimizer, name)
+
+    @property
+    def has_several_rates(self):
+        """Whether it is a `MultiOptimizer`, whose parts have a rate each."""
+        return hasattr(self.optimizer, "optimizers")
 
     @property
     def learning_rate(self):
@@ -231,6 +238,7 @@ def _attach(model, outer, optimizer, options):
     with model.distribute_strategy.scope():
         optimizer.observables = Displacements(name="observables", **options)
         optimizer.cut_table = CutTable(name="cut_table")
+        optimizer.final_decay = DecayState(name="final_decay")
         optimizer.progress = Progress(name="progress")
     optimizer.cut_table.may_be_missing = optimizer.progress.may_be_missing = True
     steps = ReplicaSteps()
@@ -288,8 +296,9 @@ def _weights(optimizer):
 def _measured_step(optimizer, step, loss):
     """One call of the optimizer's own `apply`, and the row of what it did."""
     weights = _weights(optimizer)
-    several = hasattr(optimizer, "optimizers")
-    eta = 1.0 if several else tf.convert_to_tensor(optimizer.learning_rate)
+    eta = 1.0
+    if not hasattr(optimizer, "optimizers"):
+        eta = tf.convert_to_tensor(optimizer.learning_rate)
     count = tf.convert_to_tensor(optimizer.iterations)
     before = [tf.convert_to_tensor(w) for w in weights]
     step()

@@ -221,7 +221,9 @@ def test_nan_makes_no_cut_and_is_warned_of_once(digits, rule):
     model = compiled(FDRSGD(0.1, l2=0.01))
     with pytest.warns(UserWarning, match="NaN or infinite at step 3 ") as caught:
         history = fit(model, (x, y), [callback], epochs=2, shuffle=False)
-    assert len(caught) == 1
+    messages = [str(w.message) for w in caught]
+    # The other note is that training is too short for the ratio to settle.
+    assert sum("planned" not in message for message in messages) == 1
     assert callback.cuts == []
     assert rule or callback.verdict.status == "undecided"
     assert np.isnan(history["fdr_ratio"]).all()
@@ -365,7 +367,8 @@ def test_on_stationary_leaves_no_place_for_a_cut(arguments):
 def test_other_rules_in_fit(digits, rule):
     callback = FDRCallback(rule=rule, factor=0.5)
     fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=3)
-    assert callback.verdict.reason == rule(callback.record).reason
+    # The callback adds how long the record is, compared with the L2 term's time.
+    assert callback.verdict.reason.startswith(rule(callback.record).reason)
 
 
 def test_on_stationary_must_be_a_function():

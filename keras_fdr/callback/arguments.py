@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_fdr.arguments import check_boolean, check_integer, check_number
+from keras_fdr.callback.final_decay import FinalDecay
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
 
 if TYPE_CHECKING:
@@ -99,6 +100,35 @@ def check_arguments(
         )
 
 
+def check_final_decay(
+    final_decay: FinalDecay | None,
+    factor: float | None,
+    on_stationary: Callable[..., Any] | None,
+    stop_at_minimum: bool,
+) -> None:
+    """Refuses what is not a `FinalDecay`, and arguments that it contradicts.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If cuts were asked for as well.
+    """
+    if final_decay is None:
+        return
+    if not isinstance(final_decay, FinalDecay):
+        raise TypeError(
+            "`final_decay` must be a `FinalDecay`, as in "
+            f"`final_decay=FinalDecay(share=0.25)`. Received: {final_decay!r}"
+        )
+    cuts = factor not in (None, DEFAULT_FACTOR)
+    if cuts or on_stationary or stop_at_minimum:
+        raise ValueError(
+            "`final_decay` begins, instead of a cut, when the run is stationary: leave "
+            "out `factor` (or pass `factor=None`, and it begins only as planned), "
+            f"`on_stationary` and `stop_at_minimum`. Received: factor={factor}, "
+            f"on_stationary={on_stationary}, stop_at_minimum={stop_at_minimum}"
+        )
+
+
 def config_of(callback: "FDRCallback", full_batch: bool) -> dict[str, Any]:
     """The arguments of an `FDRCallback`, from its attributes.
 
@@ -125,10 +155,18 @@ def config_of(callback: "FDRCallback", full_batch: bool) -> dict[str, Any]:
                 "no functions, datasets or optimizers. Create the callback without `"
                 f"{name}`, or call its constructor. Received: {name}={value}"
             )
-    rule = keras.saving.serialize_keras_object(callback.rule)
-    return {"rule": rule, **{name: getattr(callback, name) for name in _PLAIN}}
+    objects = {"rule": callback.rule, "final_decay": callback.final_decay}
+    return {
+        **{k: keras.saving.serialize_keras_object(v) for k, v in objects.items()},
+        **{name: getattr(callback, name) for name in _PLAIN},
+    }
 
 
 def arguments_of(config: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the constructor, from what `config_of` returned."""
-    return {**config, "rule": keras.saving.deserialize_keras_object(config["rule"])}
+    # Configurations of older code have no final decay.
+    objects = {"rule": config["rule"], "final_decay": config.get("final_decay")}
+    return {
+        **config,
+        **{k: keras.saving.deserialize_keras_object(v) for k, v in objects.items()},
+    }
