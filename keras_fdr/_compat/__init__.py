@@ -35,10 +35,14 @@ from keras_fdr._compat.optimizers import (
     merge_call,
     open_loss_scaling,
 )
-from keras_fdr._compat.variables import variables_outside_of_traces
+from keras_fdr._compat.variables import (
+    OptionalInCheckpoints,
+    variables_outside_of_traces,
+)
 
 __all__ = [
     "LossPart",
+    "OptionalInCheckpoints",
     "UnfitLossError",
     "WholeStepOptimizer",
     "activity_losses",

@@ -243,14 +243,15 @@ class FDRCallback(keras.callbacks.Callback):
         optimizer = self._optimizer()
         observables = optimizer.observables
         loss = _compat.loss_as_given(self.model)
-        if observables.built and observables.is_of_another_loss(loss):
+        built = optimizer.built and observables.built
+        if built and observables.is_of_another_loss(loss):
             observables.reset()
             notice(
                 "The model was compiled with another loss since the last epoch. An "
                 "average over two losses means nothing, so the record restarts at "
                 "t = 0."
             )
-        if observables.built and not optimizer.weights_unchanged():
+        if built and not optimizer.weights_unchanged():
             observables.reset()
             notice(
                 "The weights or velocities were changed from outside since the last "

@@ -101,6 +101,6 @@ class BlockSums(SavedState, keras.layers.Layer):
     def call(self, row):
         """Adds one row, a float64 tensor of shape `(width,)`; not when full."""
         block = tf.convert_to_tensor(self.steps) // self.block_length
-        self.sums.value.scatter_add(tf.IndexedSlices(row[None], block[None]))
+        self.sums.value.scatter_add(tf.IndexedSlices(row, block))
         self.steps.assign_add(1)
         return row

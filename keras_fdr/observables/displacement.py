@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from keras_fdr.observables.stored_record import StoredRecord
-from keras_fdr.products import dot, dots, float64
+from keras_fdr.products import dot, float64, products_of
 
 
 class Displacements(StoredRecord):
@@ -102,19 +102,23 @@ class Displacements(StoredRecord):
 
         self.enter(eta, theta, moment if whole else None)
         away = self.away_from_center(theta)
-        a, b = dots(away, displacement), dots(displacement, displacement)
-        eta_0 = tf.convert_to_tensor(self.learning_rate)
-        remembered = tf.convert_to_tensor(self.memory)
-        dissipation = tf.math.divide_no_nan(beta * remembered - a, eta_0)
-        fluctuation = tf.math.divide_no_nan((1 + beta) / 2 * b, eta_0)
-        self.memory.assign(a + b)
+        products = products_of([(away, displacement), (displacement, displacement)])
+        moved = tf.reduce_sum(products, axis=0)  # a + b
+        # β (a(t−1) + b(t−1)) − a(t), and ½ (1+β) b(t).
+        weights = tf.constant([[-1, 0], [0, (1 + beta) / 2]], "float64")
+        sides = tf.matmul(weights, products)
+        remembered = beta * tf.convert_to_tensor(self.memory)
+        sides += tf.stack([remembered, tf.zeros_like(remembered)])
+        sides = tf.math.divide_no_nan(sides, tf.convert_to_tensor(self.learning_rate))
+        self.memory.assign(moved)
         if self.per_variable:
-            every = list(range(len(theta)))
-            self.by_variable.add(every, dissipation, fluctuation)
-        unknown = float64(float("nan"))
-        f = unknown if loss is None else float64(loss)
-        sums = [tf.reduce_sum(dissipation), tf.reduce_sum(fluctuation)]
-        return self.blocks(tf.stack([*sums, unknown, unknown, f]))
+            left, right = tf.unstack(sides)
+            self.by_variable.add(list(range(len(theta))), left, right)
+        unknown = tf.constant(float("nan"), "float64", shape=(2,))
+        f = unknown[0] if loss is None else float64(loss)
+        return self.blocks(
+            tf.concat([tf.reduce_sum(sides, axis=1), unknown, f[None]], axis=0)
+        )
 
     def begin_record(self):
         """With θ_c = θ(t) nothing is remembered: θ(t) − θ_c is 0."""

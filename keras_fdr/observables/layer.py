@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_fdr.arguments import check_number
 from keras_fdr.observables.stored_record import StoredRecord
-from keras_fdr.products import dot, dots, float64
+from keras_fdr.products import dot, dots, float64, products_of
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -125,36 +125,39 @@ class FDRObservables(StoredRecord):
         g = [gradient[i] for i in known]
         v = [velocity[i] for i in known] if velocity else []
         away = self.away_from_center(theta)
-        displacement = [away[i] for i in known]
+        away = [away[i] for i in known]
 
-        # A number per weight tensor; the rows of the record are their sums.
-        theta_g, g_g = dots(displacement, g), dots(g, g)
-        v_g = v_v = tf.zeros_like(g_g)
-        dissipation = weight * theta_g
+        # A column per weight tensor; the rows of the record are sums of columns.
+        pairs = [(away, g), (g, g), (v, g), (v, v)] if velocity else [(away, g), (g, g)]
+        products = products_of(pairs)
         if velocity:
-            v_g, v_v = dots(v, g), dots(v, v)
             # Where η changes, Δ(t−1) = η(t−1) v(t) is not η(t) v(t).
-            theta_v = tf.cond(
+            products = tf.cond(
                 tf.equal(change, 0),
-                lambda: tf.zeros_like(theta_g),
-                lambda: dots(displacement, v),
+                lambda: products,
+                lambda: tf.concat(
+                    [
+                        products[:1] - mu * change / (eta * (1 - nu)) * dots(away, v),
+                        products[1:],
+                    ],
+                    axis=0,
+                ),
             )
-            eta_0 = tf.convert_to_tensor(self.learning_rate)
-            factor = tf.math.divide_no_nan(mu * change, eta_0 * (1 - nu))
-            dissipation -= factor * theta_v
-
-        def fluctuation(v_v, v_g, g_g):
-            # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
-            v_next_squared = mu**2 * v_v - 2 * mu * (1 - nu) * v_g + (1 - nu) ** 2 * g_g
-            # eq. (17)
-            return weight * ((1 + mu) / (2 * (1 - nu)) * eta * v_next_squared)
-
+        # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
+        v_next = [(1 - nu) ** 2, -2 * mu * (1 - nu), mu**2]
+        half = (1 + mu) / (2 * (1 - nu))
+        sides = tf.stack(
+            [[1, 0, 0, 0], [0, *(half * part for part in v_next)]]  # eq. (17)
+        )[:, : len(pairs)]
+        scale = tf.stack([weight, weight * eta])
         if self.per_variable:
-            self.by_variable.add(known, dissipation, fluctuation(v_v, v_g, g_g))
-        dissipation, v_v, v_g, g_g = map(tf.reduce_sum, (dissipation, v_v, v_g, g_g))
+            left, right = tf.unstack(scale[:, None] * tf.matmul(sides, products))
+            self.by_variable.add(known, left, right)
+        totals = tf.reduce_sum(products, axis=1)
         f = float64(float("nan") if loss is None else loss)
-        row = [dissipation, fluctuation(v_v, v_g, g_g), v_g, g_g, f]
-        return self.blocks(tf.stack(row))
+        v_g = totals[2:3] if velocity else tf.zeros(1, "float64")
+        row = [scale * tf.linalg.matvec(sides, totals), v_g, totals[1:2], f[None]]
+        return self.blocks(tf.concat(row, axis=0))
 
     def q_of(self, state):
         """Q = [(1−μ)/(2η₀) |θ−θ_c|² + μ η/η₀ (θ−θ_c)·v] / (1−ν) of FDR1's identity.

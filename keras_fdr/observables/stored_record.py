@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.observables.blocks import BlockSums
-from keras_fdr.observables.drift_check import DriftCheck
+from keras_fdr.observables.ledger import Ledger
 from keras_fdr.observables.per_variable import VariableSums, unique_names
-from keras_fdr.observables.rates import RateChanges
 from keras_fdr.products import checksum
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 from keras_fdr.saving import SavedState
@@ -59,8 +58,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
         self.per_variable = per_variable
         self.blocks = BlockSums(capacity, len(ROW), name="blocks")
         self.passes = BlockSums(capacity, len(FULL_BATCH_ROW), name="passes")
-        self.rates = RateChanges(capacity, name="rates")
-        self.drift_check = DriftCheck(name="drift_check")
+        self.ledger = Ledger(capacity, name="ledger")
         if per_variable:
             self.by_variable = VariableSums(capacity, name="by_variable")
         self._centers = 0
@@ -77,8 +75,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
         """
         self.blocks.build()
         self.passes.build()
-        self.rates.build()
-        self.drift_check.build()
+        self.ledger.build()
         if self.per_variable:
             _check_names(self._weight_names, len(theta_shape))
             self.by_variable.count_weights(len(theta_shape))
@@ -227,7 +224,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
 
     def _learning_rates(self, rate, blocks, values):
         """The mean rate of each block of steps; `None` if the rate is constant."""
-        deviations = self.rates.deviations.numpy()[: len(values["sums"])]
+        deviations = self.ledger.deviations(len(values["sums"]))
         if blocks is self.passes or not deviations.any():
             return None
         ends = np.arange(1, len(deviations) + 1) * values["block_length"]
@@ -242,23 +239,23 @@ class StoredRecord(SavedState, keras.layers.Layer):
         """Float, η of the newest step; NaN before the first step of the record."""
         if not self.built:
             return float("nan")
-        return self.recorded_learning_rate() + float(self.rates.newest.numpy()[0])
+        return self.recorded_learning_rate() + self.ledger.newest_deviation()
 
     # These are methods because Keras would save the layers of a property twice.
     def parts(self):
-        """The layers that hold the rows."""
+        """The layers that hold rows."""
         return [*self._step_sums(), self.passes]
 
     def _step_sums(self):
         """What gets a row each step: merged and cleared together."""
-        sums = [self.blocks, self.rates]
-        return [*sums, self.by_variable] if self.per_variable else sums
+        return [self.blocks, self.by_variable] if self.per_variable else [self.blocks]
 
     def reset(self):
         """Sets t = 0: the next step begins a new record."""
         if self.built:
             for sums in self.parts():
                 sums.clear()
+            self.ledger.load_nothing()
             self.learning_rate.assign(float("nan"))
             # A seal is known by its step, which the new record will reach too.
             self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
@@ -278,13 +275,13 @@ class StoredRecord(SavedState, keras.layers.Layer):
         steps = int(self.blocks.steps.numpy())
         if steps and not math.isnan(self.recorded_learning_rate()):
             q, *_ = self.q_of(state)
-            self.drift_check.keep(q, self._sums_of_rows(), steps)
+            self.ledger.keep(q, self._sums_of_rows(), steps)
 
     def weights_unchanged(self, variables, state):
         """Whether nothing but recorded steps has moved weights and velocities.
 
         Directly after a `seal` their checksum decides. If steps were taken since, the
-        exact identity decides (see `DriftCheck`), to within rounding.
+        exact identity decides (see `Ledger`), to within rounding.
 
         Args:
             variables: As in `seal`.
@@ -297,7 +294,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
         if sealed == self._sealed():
             return int(_checksum(variables)) == checksum_then
         q, norm, memory, unit = self.q_of(state)
-        return self.drift_check.holds(
+        return self.ledger.holds(
             q,
             self._sums_of_rows(),
             steps,
@@ -317,7 +314,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
             state: Dictionary of what the form of the rows needs.
 
         Returns:
-            `(q, norm, memory, unit)`: floats, see `DriftCheck.holds`.
+            `(q, norm, memory, unit)`: floats, see `Ledger.holds`.
         """
         raise NotImplementedError
 
@@ -381,7 +378,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
             η(t) − η(t−1), which is 0 in the first step of a record.
         """
         unit = tf.convert_to_tensor(self.learning_rate)
-        newest = tf.convert_to_tensor(self.rates.newest)
+        newest = self.ledger.newest()
         full = self.blocks.is_full()
 
         def begin(changed):
@@ -394,18 +391,16 @@ class StoredRecord(SavedState, keras.layers.Layer):
             for sums in self.parts():
                 sums.clear()
             self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
-            first = tf.zeros((), "int64")
-            self.rates.add(first, tf.zeros_like(eta), changed)
             self.begin_record()
+            q = None
             if self.center is not None:
-                self.drift_check.begin(tf.zeros_like(eta))
+                q = tf.zeros_like(eta)
             elif moment is not None:
-                self.drift_check.begin(tf.math.divide_no_nan(moment(), eta))
-            else:
-                self.drift_check.forget()
+                q = tf.math.divide_no_nan(moment(), eta)
+            self.ledger.begin(q, changed)
 
         def merge():
-            for sums in self._step_sums():
+            for sums in (*self._step_sums(), self.ledger):
                 sums.merge()
 
         def settle():
@@ -425,15 +420,17 @@ class StoredRecord(SavedState, keras.layers.Layer):
 
             def add():
                 length = tf.convert_to_tensor(self.blocks.block_length)
-                self.rates.add(self.blocks.steps // length, deviation, changed)
+                self.ledger.add(self.blocks.steps // length, deviation, changed)
 
             _rarely(goes_on, add)
-            return tf.where(begins, tf.zeros_like(eta), deviation - newest[0])
+            change = tf.where(begins, tf.zeros_like(eta), deviation - newest[0])
+            weight = tf.math.divide_no_nan(eta, self.learning_rate)
+            return tf.stack([weight, change])
 
-        usual = tf.logical_and(tf.equal(eta, unit), tf.reduce_all(tf.equal(newest, 0)))
-        pending = tf.logical_or(tf.logical_not(usual), full)
-        change = _rarely(pending, settle, tf.zeros_like(eta))
-        weight = tf.math.divide_no_nan(eta, tf.convert_to_tensor(self.learning_rate))
+        changes = tf.reduce_any(tf.not_equal(newest, 0))
+        pending = tf.not_equal(eta, unit) | changes | full
+        usual = tf.constant([1.0, 0.0], "float64")
+        weight, change = tf.unstack(_rarely(pending, settle, usual))
         return weight, change
 
     def begin_record(self):
