@@ -68,7 +68,7 @@ def test_schedule_takes_colors():
     runs = {"preset": {"loss": [2.0, 1.0]}, "adaptive": {"loss": [2.0, 1.5]}}
     (axis,) = plots.schedule(runs, colors=["black", "blue"]).axes
     assert [line.get_color() for line in axis.lines] == ["black", "blue"]
-    with pytest.raises(ValueError, match=r"one a run, here 2. Received: .*'black'"):
+    with pytest.raises(ValueError, match=r"colour a run, here 2. Received: .*'black'"):
         plots.schedule(runs, colors=["black"])
 
 

@@ -1,7 +1,7 @@
 """Every private name of Keras and TensorFlow that this package uses.
 
-Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release moves
-one of these names, this is the only folder to change.
+They were checked in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. If a new release
+moves one of these names, only this folder must change.
 """
 
 from keras_fdr._compat.callbacks import (
