@@ -151,7 +151,7 @@ def test_every_state_of_the_folder(run, tmp_path):
 
 
 @pytest.mark.usefixtures("no_warnings_of_a_new_start")
-def test_killed_again_while_the_backup_is_mended(run, tmp_path):
+def test_killed_again_while_the_backup_is_repaired(run, tmp_path):
     folders, after = run
     twice = 0
     # The last epoch's, where each kind of state occurs, and the deletion.
@@ -168,7 +168,7 @@ def test_killed_again_while_the_backup_is_mended(run, tmp_path):
 
 
 def test_stock_keras_goes_wrong(run, tmp_path):
-    """Why there is something to mend: the same states without `FDRCallback`."""
+    """Why there is something to repair: the same states without `FDRCallback`."""
     folders, after = run
     wrong = 0
     for i, folder in enumerate(folders):

@@ -6,9 +6,9 @@ moves one of these names, only this folder must change.
 
 from keras_fdr._compat.callbacks import (
     backup_files,
+    fit_call,
     has_sample_weight,
     has_seeds,
-    surroundings,
 )
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
@@ -50,6 +50,7 @@ __all__ = [
     "check_trainer",
     "compiled_loss",
     "cpu_kernels",
+    "fit_call",
     "global_seed",
     "has_sample_weight",
     "has_seeds",
@@ -59,7 +60,6 @@ __all__ = [
     "merge_call",
     "open_loss_scaling",
     "parts_of_losses",
-    "surroundings",
     "takes_training",
     "twice_differentiable",
     "variables_outside_of_traces",

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 
-class Surroundings(NamedTuple):
+class FitCall(NamedTuple):
     """The call of `fit` in which a callback runs."""
 
     callbacks: list
@@ -17,7 +17,7 @@ class Surroundings(NamedTuple):
     """The arguments of `fit`. Empty if something else called the callback."""
 
 
-def surroundings(callback, model):
+def fit_call(callback, model):
     """Finds the list that calls a callback, and the `fit` that calls the list.
 
     Keras does not tell a callback about the other callbacks, or about `shuffle`. Both
@@ -40,9 +40,9 @@ def surroundings(callback, model):
             if callback in owner.callbacks:
                 callbacks = list(owner.callbacks)
         elif owner is model and frame.f_code.co_name == "fit":
-            return Surroundings(callbacks, local)
+            return FitCall(callbacks, local)
         frame = frame.f_back
-    return Surroundings(callbacks, {})
+    return FitCall(callbacks, {})
 
 
 def has_sample_weight(arguments):

@@ -41,7 +41,8 @@ def parts_of_losses(model):
     parts: list[LossPart] = []
     try:
         container._flat_losses = [
-            original._replace(loss=_Dividing(original, parts)) for original in originals
+            original._replace(loss=_SplitLoss(original, parts))
+            for original in originals
         ]
         yield parts
     finally:
@@ -55,7 +56,7 @@ def loss_parts(model, y, y_pred, sample_weight):
     return parts
 
 
-class _Dividing:
+class _SplitLoss:
     """Replaces one loss, and splits its mean into a sum and a count."""
 
     def __init__(self, original, parts):
@@ -81,15 +82,15 @@ class _Dividing:
                 f"string for loss {self._original.name!r}"
             )
         loss, weight = self._original.loss, self._original.loss_weights
-        total = _Shadow(loss, "sum")
+        total = _RereducedLoss(loss, "sum")
         numerator = total(y_true, y_pred, sample_weight)
         weights = sample_weight
         if loss.reduction != "mean_with_sample_weight":
             weights = None
         # For a loss that is 1 everywhere, the sum divided by the mean is the count by
         # which Keras divides, also with masks.
-        count = _Shadow(loss, "sum", ones=True)(y_true, y_pred, weights)
-        mean = _Shadow(loss, loss.reduction, ones=True)(y_true, y_pred, weights)
+        count = _RereducedLoss(loss, "sum", ones=True)(y_true, y_pred, weights)
+        mean = _RereducedLoss(loss, loss.reduction, ones=True)(y_true, y_pred, weights)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         per_example = None
         if weights is None and not total.masked and total.inner.is_fully_defined():
@@ -105,7 +106,7 @@ class _Dividing:
         return loss(y_true, y_pred, sample_weight)
 
 
-class _Shadow(keras.losses.Loss):
+class _RereducedLoss(keras.losses.Loss):
     """A loss with another reduction, or with 1 instead of its values."""
 
     def __init__(self, loss, reduction, ones=False):

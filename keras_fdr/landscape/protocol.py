@@ -19,7 +19,7 @@ from keras_fdr.landscape.compiled_loop import (
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.landscape.rows import SweepRow
-from keras_fdr.landscape.store import Progress, Store
+from keras_fdr.landscape.store import EpochBar, Store
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.snapshot import State
@@ -138,7 +138,7 @@ def sweep(
     store = Store(directory, settings)
     try:
         everything = State(run.variables, model.distribute_strategy)
-        bar = Progress(settings, verbose, progress)
+        bar = EpochBar(settings, verbose, progress)
         return _run_all(run, store, stages, initial, seeds, bar, everything)
     finally:
         store.close()
@@ -150,7 +150,7 @@ def _run_all(
     stages: Sequence[Stage],
     initial: Stage | None,
     seeds: list[int],
-    bar: Progress,
+    bar: EpochBar,
     everything: State,
 ) -> SweepResults:
     """Trains the stages that are not in the store yet, then restores the model."""
@@ -245,7 +245,7 @@ class _Run:
         seed: int,
         stage: int,
         measure: bool,
-        progress: Progress,
+        progress: EpochBar,
     ) -> dict[str, Any]:
         """Trains at one learning rate. Returns the row of the table, or nothing."""
         optimizer = self._optimizer

@@ -132,7 +132,7 @@ class Store:
         return stages, weights
 
 
-class Progress:
+class EpochBar:
     """A progress bar over all epochs of a sweep, with the time left.
 
     Args:

@@ -22,7 +22,7 @@ class _Point(NamedTuple):
     ended: bool
 
 
-def mend(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
+def repair_backup(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
     """Makes the files of a backup agree, before Keras reads them.
 
     Keras writes the weights to one file and then the epoch to another, the metadata.

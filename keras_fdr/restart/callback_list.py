@@ -18,7 +18,7 @@ from keras.callbacks import (
 
 from keras_fdr import _compat
 from keras_fdr.notices import notice
-from keras_fdr.restart.backup import mend
+from keras_fdr.restart.backup import repair_backup
 from keras_fdr.restart.chief import unwrapped
 
 _SAVERS = (BackupAndRestore, ModelCheckpoint, OrbaxCheckpoint)
@@ -75,7 +75,7 @@ def rate_writers(callback: keras.callbacks.Callback) -> list[str]:
 
 
 def _listed(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
-    callbacks, _ = _compat.surroundings(callback, callback.model)
+    callbacks, _ = _compat.fit_call(callback, callback.model)
     return [unwrapped(c) for c in callbacks]
 
 
@@ -91,14 +91,14 @@ def prepare_restart(callback: keras.callbacks.Callback) -> str | None:
         String: why a killed run would not resume exactly, and what to change. `None`
         if nothing was found, or no backup is made.
     """
-    callbacks, arguments = _compat.surroundings(callback, callback.model)
+    callbacks, arguments = _compat.fit_call(callback, callback.model)
     if not callbacks:
         return None
     listed = [unwrapped(c) for c in callbacks]
     for backup in callbacks:
         # A callback that acts only on the chief repairs its backup there.
         if isinstance(backup, BackupAndRestore):
-            mend(backup, callback.params.get("epochs"))
+            repair_backup(backup, callback.params.get("epochs"))
     notes = list(_notes_on_savers(listed))
     for backup in listed:
         if isinstance(backup, BackupAndRestore):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
-from keras_fdr.restart.backup import mend
+from keras_fdr.restart.backup import repair_backup
 
 
 def on_chief(
@@ -83,7 +83,7 @@ class _Backup(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         # The chief repairs a broken backup before any other worker reads it.
         if self._is_chief:
-            mend(self.backup, self.params.get("epochs"))
+            repair_backup(self.backup, self.params.get("epochs"))
             self.backup.on_train_begin(logs)
         sum_over_replicas(strategy, 0)
         if not self._is_chief:
