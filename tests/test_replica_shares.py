@@ -95,7 +95,7 @@ REFUSED = {
         (X, (Y, Y[:, 0])),
         two_masked,
         ["mse", "mse"],
-        r"all losses must be means over the same count: .*2 losses, of these \['steps'",
+        r"all losses must be means over the same count.*2 losses, of which \['steps'",
     ),
     "sum": ((X, Y), masked, summed(), "must be a mean over the examples: .*'sum'"),
     "add_loss": (weighted(40)[:2], adding, XENT, "must be a mean .*add_loss"),

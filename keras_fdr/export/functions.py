@@ -138,7 +138,7 @@ def full_batch(
         values = tf.nest.map_structure(tf.convert_to_tensor, totals)
         f, norm_squared, examples, _, gradient = sums.finish(*values)
         valid = examples > 0
-        rule = "`full_batch_add` must be called first: the pass has no examples yet."
+        rule = "`full_batch_add` must come first: the pass has no examples yet."
         tf.debugging.Assert(valid, [rule])
 
         def measure() -> Any:
