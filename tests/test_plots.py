@@ -55,6 +55,8 @@ def test_schedule(tmp_path):
     }
     path = tmp_path / "figure4.png"
     eta, loss, accuracy = plots.schedule(runs, path).axes
+    assert eta.get_shared_x_axes().joined(eta, loss)
+    assert eta.get_shared_x_axes().joined(eta, accuracy)
     assert path.exists()
     assert [c[1].tolist() for c in curves(eta)] == [[0.1, 0.01], [0.1, 0.09]]
     assert [c[1].tolist() for c in curves(loss)] == [[2.0, 1.0], [2.5, 1.5]]
@@ -162,7 +164,9 @@ def test_landscape_leaves_stages_open_whose_sides_did_not_meet(seeds, ratio, fil
 
 def test_sequential_runs_name_the_ratio_of_stages_that_did_not_meet():
     results = sweep_results()
-    results.rows[1].series["dissipation"][-1] *= 1.2
+    # Only the last point of each side counts.
+    results.rows[1].series["dissipation"][-1] *= 2.4
+    results.rows[1].series["fluctuation"][-1] *= 2
     results.rows[0].series["dissipation"][-1] *= 1.04
     (axis,) = plots.sequential_runs(results).axes
     labels = [text.get_text() for text in axis.get_legend().get_texts()]

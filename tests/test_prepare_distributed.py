@@ -68,6 +68,34 @@ def run(model, data):
     }
 
 
+def test_functions_are_made_once(two_devices, data):
+    """A second `fit` or `evaluate` neither makes nor traces the function again.
+
+    `compile` and `force=True` do ask for new ones, as in Keras.
+    """
+    x, y = data[0][:24], data[1][:24]
+    model = keras_fdr.prepare_distributed(make_model(two_devices))
+    traces = []
+    step = model.train_step
+    model.train_step = lambda batch: traces.append(1) or step(batch)
+
+    def use():
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[FDRCallback(factor=None)])
+        model.evaluate(x, y, batch_size=8, verbose=0)
+        return model.train_function, model.test_function
+
+    first = use()
+    count = len(traces)
+    assert count > 0
+    assert use() == first and len(traces) == count
+    assert model.make_train_function() is first[0]
+    assert model.make_test_function() is first[1]
+    assert model.make_train_function(force=True) is not first[0]
+    assert model.make_test_function(force=True) is not first[1]
+    assert model.train_function is not first[0]
+    assert model.test_function is not first[1]
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_equals_one_device(two_devices, data, steps):
     expected = run(make_model(tf.distribute.get_strategy()), data)
