@@ -55,10 +55,12 @@ TESTS = {
     "full_batch": "full_batch full_batch_inputs full_batch_state full_batch_weights "
     "full_batch_refusals callback_full_batch curvature",
     "restart": "workers backup callback_list prepare_distributed",
+    "measure": "measure schedules changes_from_outside",
     "callback": "callback callback_full_batch serialisation callback_list notices "
-    "changes_from_outside",
+    "changes_from_outside prepare_distributed",
     "export": "export_contract model_export export",
-    "landscape": "landscape_statistics landscape_verdict sweep_arguments sweep_join "
+    "landscape": "landscape_statistics landscape_verdict sweep_table sweep_arguments "
+    "sweep_join "
     "sweep_files sweep_resume sweep curvature plots sweep_statistics",
     "plots": "plots per_variable",
     "_compat": "callback_list full_batch curvature optimizer prepare_distributed "
