@@ -1,4 +1,4 @@
-"""Backups as a kill can leave them: every state of the folder, one after the other."""
+"""Every state in which a kill can leave the folder of a backup."""
 
 import itertools
 import json
@@ -207,7 +207,7 @@ def test_files_are_deleted_in_any_order(run, tmp_path):
         model, epoch = restart(copy)
         assert_same_state(state(model), run[1][epoch])
         begun[epoch] += 1
-    # The newest weights, else the previous ones, else none.
+    # Keras takes the newest weights, otherwise the previous ones, otherwise none.
     assert begun == {EPOCHS: 8, EPOCHS - 1: 4, 0: 4}
 
 

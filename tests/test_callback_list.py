@@ -1,4 +1,4 @@
-"""FDRCallback looks at the callbacks beside it and at what `fit` was given."""
+"""FDRCallback checks the other callbacks and the arguments of `fit`."""
 
 import warnings
 
@@ -61,7 +61,7 @@ def test_logging_before_the_columns_is_warned_of(tmp_path):
 
 
 def test_nothing_to_say(tmp_path):
-    """The order of the README, with data that come as they are told to."""
+    """The order of the README, with data in a fixed order."""
     callbacks = [
         FDRCallback(),
         CSVLogger(tmp_path / "log.csv", append=True),
@@ -130,7 +130,7 @@ def test_all_is_said_at_once_and_once(tmp_path):
 
 
 def test_without_a_list_of_callbacks():
-    """A loop of one's own may call the callback by itself."""
+    """A custom loop may call the callback without a list."""
     model = model_of()
     callback = FDRCallback()
     callback.set_model(model)

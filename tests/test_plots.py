@@ -152,7 +152,7 @@ def test_landscape_leaves_drifting_stages_open():
     [
         ((0, 1), (1.2, 1.2), False),
         ((0, 1), (1.2, 1.3), True),  # [0.61, 1.89]: not shown.
-        ((0,), (1.06, None), False),  # No interval: by itself.
+        ((0,), (1.06, None), False),  # Without an interval the ratio counts.
         ((0,), (1.04, None), True),
     ],
 )

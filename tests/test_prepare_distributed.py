@@ -148,7 +148,7 @@ def test_several_steps_unprepared(two_devices, data):
 
 
 class Doubling(keras.Model):
-    """Has a step of its own, which returns something that is no metric."""
+    """A model that overrides its step and returns something that is not a metric."""
 
     def test_step(self, data):
         return {"shares": tf.cast(tf.shape(data[0])[0], tf.float32)}
@@ -186,7 +186,7 @@ def gone(self, iterator=None, data_batch=None):
     ],
 )
 def test_another_keras(two_devices, monkeypatch, name, method, reason):
-    """What is replaced must be what is known, else an error names version and place."""
+    """If Keras has changed a replaced method, an error names the version and place."""
     model = make_model(two_devices)
     monkeypatch.setattr(keras.Model, name, method)
     message = rf"Keras {keras.version()}, in which for `keras.Model.{name}` .*{reason}"
@@ -196,7 +196,7 @@ def test_another_keras(two_devices, monkeypatch, name, method, reason):
 
 
 def test_seeds(two_devices, monkeypatch):
-    """Workers that would shuffle in orders of their own are refused."""
+    """Workers that would shuffle in different orders are refused."""
     monkeypatch.setattr(trainer, "has_several_workers", lambda strategy: True)
     model = make_model(two_devices)
     keras_fdr.prepare_distributed(model)

@@ -1,4 +1,4 @@
-"""What each replica's loss is a mean over: exact where it can be, else refused."""
+"""The shares of replicas in a loss: they are exact, or refused with an error."""
 
 import keras
 import numpy as np

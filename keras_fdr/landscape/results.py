@@ -170,7 +170,7 @@ class SweepResults:
         Args:
             path: File name or path object.
         """
-        # Every row has a line of its own.
+        # Every row has a separate line.
         table = [row.to_dict() for row in self.rows]
         rows = ",\n".join(map(json.dumps, table))
         settings = json.dumps(self.settings)
