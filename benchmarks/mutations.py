@@ -3,8 +3,9 @@
 Each fault changes one place of one file in a copy of the package: a comparison, a sign,
 a number, a condition, a result, or a call that is left out. The tests of the room that
 holds the fault then run until one fails. A fault that no test notices has survived:
-either a test is missing, or the fault changes nothing that can be observed. The field
-`equivalent` of the results says so where a person has found the latter.
+either a test is missing, or the fault changes nothing that can be observed. Then a
+person writes the outcome `equivalent` into the results, with the reason. Where a person
+has added a test since, `caught_later_by` names its file.
 
     python -m benchmarks.mutations [--faults 100] [--seed 0] [--limit 300]
 
@@ -36,6 +37,7 @@ RESULTS = Path(__file__).with_suffix(".json")
 COPIED = ("keras_fdr", "tests", "examples", "benchmarks", "docs")
 FILES = ("README.md", "pyproject.toml", "CHANGELOG.md", "CONTRIBUTING.md")
 LANES = "not (slow or process)"
+OUTCOMES = ("caught", "survived", "undecided", "equivalent")
 
 # The tests of a room, the fastest first. Processes and examples are left out.
 TESTS = {
@@ -171,7 +173,7 @@ def make_fault(name: str, number: int) -> tuple[dict[str, Any], str]:
     return fault, ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
-def try_fault(name: str, text: str, copy: Path, limit: float) -> dict[str, Any]:
+def try_fault(name: str, text: str, copy: Path, limit: float | None) -> dict[str, Any]:
     """Runs the tests of a room with the given text in one of its files."""
     (copy / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-m", LANES]
@@ -219,6 +221,7 @@ def main() -> None:
     kept = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else []
     known = {what(fault): fault for fault in kept}
     chosen = random.Random(arguments.seed).sample(places(), arguments.faults)
+    passing: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
@@ -228,8 +231,17 @@ def main() -> None:
         for name, number in tqdm(chosen, unit="fault"):
             fault, text = make_fault(name, number)
             old = known.get(what(fault))
-            if old and not (arguments.again and old["outcome"] != "caught"):
+            if old and not (
+                arguments.again and old["outcome"] in ("survived", "undecided")
+            ):
                 continue
+            room = Path(name).parts[1]
+            if room not in passing:
+                # Without a fault all tests of the room must pass.
+                original = (ROOT / name).read_text()
+                if try_fault(name, original, copy, None)["outcome"] != "survived":
+                    raise SystemExit(f"Tests fail without a fault: {tests_of(name)}")
+                passing.add(room)
             known[what(fault)] = fault | try_fault(name, text, copy, arguments.limit)
             write([*known.values()], arguments)
     counts = [fault["outcome"] for fault in known.values()]
@@ -238,13 +250,16 @@ def main() -> None:
 
 def write(faults: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Writes the results, with what they were made with."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True)
     counts = [fault["outcome"] for fault in faults]
     content = {
+        "commit": done.stdout.strip(),
         "seed": arguments.seed,
+        "limit": arguments.limit,
         "cores": os.cpu_count(),
-        "caught": counts.count("caught"),
-        "survived": counts.count("survived"),
-        "undecided": counts.count("undecided"),
+        **{name: counts.count(name) for name in OUTCOMES},
+        "caught_later": sum("caught_later_by" in fault for fault in faults),
         "faults": faults,
     }
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")
