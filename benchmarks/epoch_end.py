@@ -1,6 +1,6 @@
 """What FDRCallback does between epochs, and what the record takes, as steps go by.
 
-    python benchmarks/epoch_end.py [--output FILE]
+    python -m benchmarks.epoch_end [--output FILE]
 
 `on_epoch_begin` and `on_epoch_end` of FDRCallback (check of the weights, read, verdict,
 logs) are timed after 10^3, 10^5 and 10^7 recorded steps, on the MLP of appendix B.1.
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from kept import keep, mlp, quartiles
 
+from benchmarks.kept import keep, mlp, quartiles
 from keras_fdr import FDRSGD, FDRCallback
 
 STEPS = (10**3, 10**5, 10**7)

@@ -1,6 +1,6 @@
 """Time of a full-batch pass over MNIST, against a hand-written TensorFlow loop.
 
-    python benchmarks/full_batch.py [--data-dir DIR] [--output FILE]
+    python -m benchmarks.full_batch [--data-dir DIR] [--output FILE]
 
 Both go over the same batches of the same `tf.data.Dataset` with the same network, the
 MLP of appendix B.1, and give loss, gradient and accuracy. The hand-written loop is the
@@ -19,8 +19,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import keep, load, mlp, quartiles
 
+from benchmarks.kept import keep, load, mlp, quartiles
 from keras_fdr import FDRSGD, FullBatchPass
 
 L2 = 0.01

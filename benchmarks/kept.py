@@ -3,16 +3,14 @@
 import json
 import os
 import platform
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
-import jobs
-from data import load as load  # Scripts import it from here.
+# Scripts import `load` from here.
+from examples.data import load as load
+from examples.jobs import versions
 
 
 def mlp():
@@ -45,7 +43,7 @@ def keep(path, result):
     made_with = {
         "cores": os.cpu_count(),
         "gpus": [about["device_name"] for about in details],
-        "versions": {**jobs.versions(), "python": platform.python_version()},
+        "versions": {**versions(), "python": platform.python_version()},
     }
     path.write_text(json.dumps({**made_with, **result}, indent=1) + "\n")
     print(f"Wrote {path}", flush=True)

@@ -4,7 +4,8 @@ import functools
 
 import keras
 import tensorflow as tf
-from kept import load
+
+from benchmarks.kept import load
 
 BATCH_SIZE = 128
 HELD_OUT = 5_000

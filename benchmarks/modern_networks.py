@@ -1,7 +1,7 @@
 """Schedules against each other on networks and weight decays of today.
 
-    python benchmarks/modern_networks.py --rows "mnist,mlp,epochs=15" --minutes 8
-    python benchmarks/modern_networks.py --report
+    python -m benchmarks.modern_networks --rows "mnist,mlp,epochs=15" --minutes 8
+    python -m benchmarks.modern_networks --report
 
 A run trains one network on one dataset with one λ (of ½λ|θ|², on all weights), budget
 of epochs, way and seed. The name of a run has all of these, such as
@@ -30,9 +30,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import tensorflow as tf
-from modern_models import BATCH_SIZE, NETWORKS, batches, images, make
-from modern_report import report
-from modern_ways import RULES, WAYS, start
+
+from benchmarks.modern_models import BATCH_SIZE, NETWORKS, batches, images, make
+from benchmarks.modern_report import report
+from benchmarks.modern_ways import RULES, WAYS, start
 
 PAIRS = (
     ("mnist", "mlp"),

@@ -4,7 +4,8 @@ import statistics
 from collections import defaultdict
 
 import matplotlib
-from modern_ways import BASELINES, WAYS
+
+from benchmarks.modern_ways import BASELINES, WAYS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

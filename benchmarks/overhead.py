@@ -1,6 +1,6 @@
 """What measuring costs: `fit` with FDRSGD and FDRCallback over `fit` with stock SGD.
 
-    python benchmarks/overhead.py [--repetitions N] [--only mlp cnn ...] [--output FILE]
+    python -m benchmarks.overhead [--repetitions N] [--only mlp cnn ...] [--output FILE]
 
 Each repetition is one `fit` of one epoch for each of three models, in changing order in
 one process, timed from the epoch's begin to its end with all that the callbacks do
@@ -24,8 +24,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import keep, quartiles
 
+from benchmarks.kept import keep, quartiles
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables
 
 CLASSES = 10

@@ -1,6 +1,6 @@
 """Time of a step that records every weight tensor by itself, over one that does not.
 
-    python benchmarks/per_variable.py [--repetitions N] [--output FILE]
+    python -m benchmarks.per_variable [--repetitions N] [--output FILE]
 
 The whole epoch (600 batches of 100) runs in one compiled loop
 (`keras_fdr.landscape.compiled_loop`) on random data: the time of a step does not depend
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from kept import keep, quartiles
 
+from benchmarks.kept import keep, quartiles
 from keras_fdr import FDRSGD, FDRObservables
 from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 

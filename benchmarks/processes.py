@@ -18,7 +18,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sgd_processes import DoubleWell, Quadratic
+
+from benchmarks.sgd_processes import DoubleWell, Quadratic
 
 
 @dataclass(frozen=True)

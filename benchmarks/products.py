@@ -1,6 +1,6 @@
 """Ways to compute a scalar product of two weight tensors on a CPU.
 
-    python benchmarks/products.py [--threads N] [--output FILE]
+    python -m benchmarks.products [--threads N] [--output FILE]
 
 `sum` is the sum of an array of products, `squares` `tf.nn.l2_loss` (of one tensor with
 itself), `halves` the diagonal of a 2×2 product of matrices, `ones` the products times a
@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from kept import keep
+
+from benchmarks.kept import keep
 
 SHAPES = ((64, 64), (128, 128), (784, 200), (1024, 1024), (2048, 4096))
 # As TensorFlow reads it when it starts.

@@ -1,6 +1,6 @@
 """The curvature that Hessian-vector products see, against that of the loss itself.
 
-    python benchmarks/relu_kinks.py [--output FILE]
+    python -m benchmarks.relu_kinks [--output FILE]
 
 A 64-32-10 network on digits is trained with SGD until it is near stationary. Along
 mini-batch gradients d, dᵀHd from Hessian-vector products over the whole dataset is
@@ -15,9 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import load
 
 import keras_fdr
+from benchmarks.kept import load
 from keras_fdr import FDRSGD, FullBatchPass
 from keras_fdr.landscape.curvature import CurvatureSampler
 

@@ -1,6 +1,6 @@
 """What measuring costs on one and on two worker processes.
 
-    python benchmarks/replicas.py [--rounds N] [--output FILE]
+    python -m benchmarks.replicas [--rounds N] [--output FILE]
 
 The network of appendix B.1 (784-200-200-10) on random images, batches of 100,
 50 steps an execution, `MultiWorkerMirroredStrategy` with 1 and with 2 processes on

@@ -4,8 +4,9 @@
     rivals/bin/pip install torch physfdt cockpit-for-pytorch "setuptools<81"
     git clone https://github.com/facebookresearch/FDR_scheduler
     git clone https://github.com/microsoft/statopt
-    rivals/bin/python benchmarks/rivals.py --fdr-scheduler FDR_scheduler \
-        [--statopt statopt] [--repetitions N] [--output FILE]
+    PYTHONPATH=FDR_scheduler:statopt rivals/bin/python -m benchmarks.rivals \
+        [--fdr-scheduler FDR_scheduler] [--statopt statopt] [--repetitions N] \
+        [--output FILE]
 
 Neither keras_fdr nor TensorFlow is needed. setuptools: cockpit 1.0.2 imports
 `pkg_resources`, which setuptools 81 dropped. A rival that is absent or fails leaves
@@ -25,7 +26,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import time
 import traceback
 import warnings
@@ -335,14 +335,13 @@ def reason(error):
 def main():
     """Times every setting of every rival and writes the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fdr-scheduler", type=Path, help="clone of FDR_scheduler")
-    parser.add_argument("--statopt", type=Path, help="clone of microsoft/statopt")
+    parser.add_argument("--fdr-scheduler", type=Path, help="clone, for its commit")
+    parser.add_argument("--statopt", type=Path, help="clone, for its commit")
     parser.add_argument("--repetitions", type=int, default=9)
     default = Path(__file__).with_suffix(".json")
     parser.add_argument("--output", type=Path, default=default)
     args = parser.parse_args()
     clones = {"FDR_scheduler": args.fdr_scheduler, "statopt": args.statopt}
-    sys.path[:0] = [str(clone.resolve()) for clone in clones.values() if clone]
     # Deprecated calls of the rivals and physfdt's caution about momentum.
     warnings.simplefilter("ignore")
     torch.manual_seed(0)

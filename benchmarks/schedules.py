@@ -1,7 +1,7 @@
 """Learning-rate schedules against each other, on the paper's two models.
 
-    python benchmarks/schedules.py --model mlp
-    python benchmarks/schedules.py --model cnn --no-l2 --no-tuning
+    PYTHONPATH=examples python -m benchmarks.schedules --model mlp
+    PYTHONPATH=examples python -m benchmarks.schedules --model cnn --no-l2 --no-tuning
 
 The MLP on MNIST and the CNN on CIFAR-10 of appendix B, SGD without momentum, batches of
 100. The ways and their settings are in `schedule_ways.py`. 5,000 training images are
@@ -19,17 +19,18 @@ import argparse
 import functools
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from schedule_ways import WAYS, start
-from schedules_report import report_on
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+from benchmarks.schedule_ways import WAYS, start
+from benchmarks.schedules_report import report_on
+
+# PYTHONPATH has the folder of these.
+# isort: split
 import cifar10_cnn
 import mnist_mlp
 from data import load

@@ -1,6 +1,6 @@
 """The table and the picture of `schedules.py`, from its JSON.
 
-    python benchmarks/schedules_report.py [FILE]
+    python -m benchmarks.schedules_report [FILE]
 
 prints the one and writes the other beside the file.
 """
@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from schedule_ways import describe
+
+from benchmarks.schedule_ways import describe
 
 # Of accuracy, below the best way: what "there" means in "epochs until there".
 MARGIN = 0.002

@@ -1,6 +1,6 @@
 """Import and first epoch of a fresh process, over those of stock Keras.
 
-    python benchmarks/startup.py [--repetitions N] [--output FILE]
+    python -m benchmarks.startup [--repetitions N] [--output FILE]
 
 Two kinds of process by turns: one imports keras and trains the MLP of appendix B.1 with
 `keras.optimizers.SGD`, one imports keras and keras_fdr and trains it with FDRSGD and

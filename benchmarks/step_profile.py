@@ -1,6 +1,6 @@
 """Where the time of a step goes, by operation, and what memory allows.
 
-    python benchmarks/step_profile.py [--output FILE]
+    python -m benchmarks.step_profile [--output FILE]
 
 TensorFlow's profiler over one epoch in a compiled loop
 (`keras_fdr.landscape.compiled_loop`), of the MLP of
@@ -23,9 +23,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import keep, mlp
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
+from benchmarks.kept import keep, mlp
 from keras_fdr import FDRSGD
 from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 

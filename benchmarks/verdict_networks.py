@@ -1,6 +1,6 @@
 """When do the rules call real networks stationary? Truth: long reference runs.
 
-    python benchmarks/verdict_networks.py [--networks digits mnist] [--data-dir DIR]
+    python -m benchmarks.verdict_networks [--networks digits mnist] [--data-dir DIR]
                                           [--seed N] [--keep DIR] [--output FILE]
 
 Networks on digits and MNIST train at a constant learning rate from their
@@ -22,10 +22,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from kept import keep, load
-from recorder import CAPACITY, shortened
-from verdicts import RULES, find_rules, wilson
 
+from benchmarks.kept import keep, load
+from benchmarks.recorder import CAPACITY, shortened
+from benchmarks.verdicts import RULES, find_rules, wilson
 from keras_fdr import FDRSGD, FDRObservables, FullBatchPass
 from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
 

@@ -1,6 +1,6 @@
 """Ways to test for stationarity that were tried before `DriftRule` became what it is.
 
-    python benchmarks/verdict_ways.py [--runs N] [--output FILE]
+    python -m benchmarks.verdict_ways [--runs N] [--output FILE]
 
 As in `verdicts.py`, with seeds of its own (100 and up): these were used to choose.
 Each way is a test of the same record at the same looks; z = 1.645 throughout.
@@ -22,11 +22,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-from processes import PROCESSES
-from recorder import BlockRecorder
 from scipy.stats import norm
-from verdicts import duration, look_every, truth
 
+from benchmarks.processes import PROCESSES
+from benchmarks.recorder import BlockRecorder
+from benchmarks.verdicts import duration, look_every, truth
 from keras_fdr.rules.q_path import QPath, effective_sample_size
 
 SEED = 100

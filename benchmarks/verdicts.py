@@ -1,6 +1,6 @@
 """How often each rule cuts too early, and how long it waits, where the truth is known.
 
-    python benchmarks/verdicts.py [--runs N] [--processes WORD ...] [--rules NAME ...]
+    python -m benchmarks.verdicts [--runs N] [--processes WORD ...] [--rules NAME ...]
                                   [--jobs N] [--output FILE]
 
 Runs of the processes in `processes.py` are recorded as `FDRObservables` does (1,024
@@ -36,12 +36,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from processes import PROCESSES
-from recorder import CAPACITY, BlockRecorder
 from scipy.stats import binomtest
-from verdicts_report import draw, table
 
 import keras_fdr
+from benchmarks.processes import PROCESSES
+from benchmarks.recorder import CAPACITY, BlockRecorder
+from benchmarks.verdicts_report import draw, table
 
 RULES = {
     "threshold": ("ThresholdRule", {"threshold": 0.01}),

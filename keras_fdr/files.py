@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and that outlast a power cut."""
+"""Files that are replaced as a whole and survive a power failure."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def write_atomically(
     try:
         with open(partial, "wb") as file:
             write(file)
-            # Without this, a power cut can leave the new name with nothing in it.
+            # Without this, a power failure can leave an empty file under the new name.
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -33,7 +33,7 @@ def write_atomically(
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself outlast a power cut, where folders can be synced."""
+    """Makes the new name survive a power failure, where folders can be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

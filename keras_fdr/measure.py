@@ -11,7 +11,7 @@ from keras_fdr.distribution.reduction import ReplicaSteps
 from keras_fdr.observables.displacement import Displacements
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
-from keras_fdr.optimizer.resume_point import Progress
+from keras_fdr.optimizer.resume_point import ResumePoint
 from keras_fdr.optimizer.sgd import FDRSGD
 
 # Steps of these move only the rows of an embedding that have a gradient.
@@ -38,7 +38,7 @@ class MeasuredOptimizer:
         self.observables: Displacements = optimizer.observables
         self.cut_table: CutTable = optimizer.cut_table
         self.final_decay: DecayState = optimizer.final_decay
-        self.progress: Progress = optimizer.progress
+        self.progress: ResumePoint = optimizer.progress
 
     def __getattr__(self, name):
         return getattr(self.optimizer, name)
@@ -251,7 +251,7 @@ def _attach(model, outer, optimizer, options):
         )
         optimizer.cut_table = CutTable(name="cut_table")
         optimizer.final_decay = DecayState(name="final_decay")
-        optimizer.progress = Progress(name="progress")
+        optimizer.progress = ResumePoint(name="progress")
     optimizer.cut_table.may_be_missing = optimizer.progress.may_be_missing = True
     steps = ReplicaSteps()
     stock_apply, stock_scale_loss = optimizer.apply, outer.scale_loss

@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line."""
+"""Warnings that point at the line of the user."""
 
 import inspect
 import os
@@ -22,11 +22,11 @@ _LIBRARIES = (
 
 
 def notice(message: str) -> None:
-    """Warns, with the line outside of Keras and this package that led here.
+    """Warns, and names the line outside of Keras and this package that led here.
 
     Keras calls callbacks and optimizers from deep inside `fit`. A fixed `stacklevel`
-    would point at a line of Keras, and Python would show the warning once for all
-    calls of `fit` instead of once for each.
+    would point at a line of Keras. Python would then show the warning once for all
+    calls of `fit`, instead of once for each.
 
     Args:
         message: String: what was found, why it matters and what to do.

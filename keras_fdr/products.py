@@ -8,16 +8,16 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 
-# Below this many elements oneDNN's call costs more than it saves, and a product of two
-# tensors takes less than the operations that ask for it.
+# With fewer elements, a call of oneDNN costs more than it saves. A product of two such
+# tensors takes less time than the start of its operations.
 _SMALL = 2**14
-# Where TensorFlow shares the work of `l2_loss` between threads although that costs more
-# than it saves.
+# With these many elements, TensorFlow shares the work of `l2_loss` between threads,
+# although this costs more than it saves.
 _SQUARES_BY_HALVES = range(2**16, 2**18 + 1)
-# Rows of matrices are summed one number after the other: 6e-5 of Σ x² are lost for 2^23
-# numbers. Hence pieces, not so many that tracing takes long.
+# `matmul` sums each row sequentially, with an error of 6e-5 at 2²³ elements. Up to 16
+# pieces limit the error and keep tracing short.
 _PIECES = 16
-# Fewer tensors are not worth the operations that stack them.
+# Stacking fewer tensors than this costs more than it saves.
 _MANY = 4
 # The golden ratio and a prime of xxHash, as signed 64-bit integers.
 _ODD_FOR_POSITIONS = -7046029254386353131
@@ -26,13 +26,13 @@ _HALF = np.int64(32)
 
 
 def float64(x: Any) -> tf.Tensor:
-    """A number or tensor as a float64 tensor."""
+    """Converts a number or tensor to a float64 tensor."""
     # `tf.cast` would take a Python number through float32.
     return tf.cast(x, "float64") if tf.is_tensor(x) else tf.constant(x, "float64")
 
 
 def dots(a: Sequence[Any], b: Sequence[Any]) -> tf.Tensor:
-    """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
+    """The scalar product of each pair of tensors in two lists, as a float64 vector."""
     kernels, pairs = _compat.cpu_kernels(), list(zip(a, b, strict=True))
     groups = [members for members in _alike(a) if len(members) >= _MANY]
     grouped = {i for members in groups for i in members}
@@ -64,19 +64,19 @@ def products_of(pairs: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> tf.Tens
 
 
 def stacked(scalars: Sequence[Any]) -> tf.Tensor:
-    """Scalars as one vector, which is float64 where their types differ."""
+    """Stacks scalars to a vector, which is float64 if their types differ."""
     return tf.stack(_of_one_type(scalars))
 
 
 def _of_one_type(tensors: Sequence[Any]) -> Sequence[Any]:
-    # One cast of the result costs less than one of each tensor.
+    # One cast of the result costs less than a cast of each tensor.
     if len({tensor.dtype for tensor in tensors}) == 1:
         return tensors
     return [tf.cast(tensor, "float64") for tensor in tensors]
 
 
 def _alike(tensors: Sequence[Any]) -> Collection[list[int]]:
-    """The positions of small tensors of the same shape together, of others alone."""
+    """Groups the positions of small tensors by shape. Other tensors stay alone."""
     groups: dict = {}
     for i, tensor in enumerate(tensors):
         size = tensor.shape.num_elements()
@@ -97,14 +97,14 @@ def _dots_of_alike(pairs: list[tuple[Any, Any]], kernels: str | None) -> tf.Tens
 
 
 def _dot(x: Any, y: Any, kernels: str | None) -> tf.Tensor:
-    """x·y by what is fastest: docs/performance.md has the times.
+    """x·y by the fastest operations: docs/performance.md has the times.
 
-    On accelerators never a product of matrices, whose inputs those may round.
+    Accelerators may round the inputs of matrix products, so these are not used there.
     """
-    # Unknown while tracing, for instance of a kernel on sequences: 0.
+    # The size can be unknown while tracing. Then it counts as 0.
     size = x.shape.num_elements() or 0
     if kernels == "xla" and size and x.shape.rank > 1:
-        # For CPUs, XLA compiles sums element by element, but these to vector code.
+        # On CPUs, XLA compiles sums to scalar code, but matrix products to vector code.
         products = tf.reshape(x * y, (-1, x.shape[-1]))
         ones = tf.ones((x.shape[-1], 1), x.dtype)
         return tf.reduce_sum(tf.matmul(products, ones))
@@ -120,15 +120,15 @@ def _by_halves(x: Any, y: Any, size: int) -> tf.Tensor:
     """x·y as products of matrices of two rows."""
     x, y = (tf.reshape(t, [-1]) for t in (x, y))
     count = min(_PIECES, max(1, size // 2**18))
-    # Of a multiple of 64 bytes: such pieces are not copied.
+    # Pieces whose size is a multiple of 64 bytes are not copied.
     length = size // count // 16 * 16
     parts = []
     for start in range(0, count * length, length):
         whole = length == size
         pieces = [t if whole else t[start : start + length] for t in (x, y)]
         halves = [tf.reshape(t, (2, -1)) for t in pieces]
-        # The diagonal holds the two halves of x·y. Half the work is for nothing, but
-        # no array of products goes through memory.
+        # The trace is x·y. The off-diagonal half is wasted, but no elementwise product
+        # reaches memory.
         parts.append(tf.linalg.trace(tf.matmul(*halves, transpose_b=True)))
     if rest := size - count * length:
         parts.append(tf.reduce_sum(x[-rest:] * y[-rest:]))
@@ -136,20 +136,20 @@ def _by_halves(x: Any, y: Any, size: int) -> tf.Tensor:
 
 
 def dot(a: Sequence[Any], b: Sequence[Any]) -> tf.Tensor:
-    """Σ_i a_i·b_i over two lists of tensors, as a float64 scalar."""
+    """The scalar product of two lists of tensors, as a float64 scalar."""
     return tf.reduce_sum(dots(a, b))
 
 
 @tf.function(autograph=False)
 def checksum(theta: Any) -> tf.Tensor:
-    """An int64 scalar that changes with any bit, and with the order, of tensors."""
+    """An int64 scalar that changes with any bit of tensors, and with their order."""
     # A sum of integers does not depend on the order in which devices add them.
     total = tf.zeros((), "int64")
     for i, weight in enumerate(theta):
         if weight.dtype == tf.float64:
             bits = tf.bitcast(weight, tf.int64)
         elif (weight.shape.num_elements() or 1) % 2 == 0:
-            # Two at a time: no copy of the weights as integers.
+            # Two numbers become one integer, so no copy of the weights is needed.
             bits = tf.bitcast(tf.reshape(weight, (-1, 2)), tf.int64)
         else:
             bits = tf.cast(tf.bitcast(weight, tf.int32), "int64")
@@ -160,7 +160,7 @@ def checksum(theta: Any) -> tf.Tensor:
 def _mixed(bits: Any) -> tf.Tensor:
     """Each integer mixed with its position, so that a permutation changes the sum."""
     positions = tf.range(tf.size(bits, out_type="int64"))
-    # Odd constants, hence one-to-one modulo 2^64. Without the shift, sums of changed
-    # signs could cancel.
+    # The constants are odd, so the map is one-to-one modulo 2⁶⁴. Without the shift, the
+    # changes of several signs could cancel.
     mixed = (bits + positions * _ODD_FOR_POSITIONS) * _ODD_FOR_BITS
     return tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, _HALF))

@@ -1,4 +1,4 @@
-"""What must hold before anything else is imported."""
+"""Checks of Keras, before anything else is imported."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ import keras
 
 
 def check_backend(backend: str, environment: Mapping[str, str]) -> None:
-    """Refuses surroundings in which nothing of this package can work.
+    """Refuses an environment in which this package cannot work.
 
     Args:
         backend: String, the backend of Keras.
@@ -18,15 +18,15 @@ def check_backend(backend: str, environment: Mapping[str, str]) -> None:
     """
     if backend != "tensorflow":
         raise ImportError(
-            "keras_fdr needs Keras on the TensorFlow backend: set "
+            "keras_fdr needs Keras on the TensorFlow backend. Set "
             "`KERAS_BACKEND=tensorflow` before Keras is imported. "
             f"Received: backend={backend!r}"
         )
     legacy = environment.get("TF_USE_LEGACY_KERAS")
-    # These are the values that TensorFlow takes for yes.
+    # TensorFlow takes these values as yes.
     if legacy in ("1", "true", "True"):
         raise ImportError(
-            "keras_fdr needs Keras 3 on the TensorFlow backend, but with "
+            "keras_fdr needs Keras 3 on the TensorFlow backend. With "
             "`TF_USE_LEGACY_KERAS` the models of `tf.keras` are those of Keras 2. "
             "Unset that variable before TensorFlow is imported. "
             f"Received: TF_USE_LEGACY_KERAS={legacy}"

@@ -1,4 +1,4 @@
-"""State that checks what it is loaded from, and may be loaded before it is built."""
+"""State that checks the file it is loaded from, and can be loaded before `build`."""
 
 import json
 from typing import Any
@@ -8,45 +8,45 @@ import tensorflow as tf
 
 _SETTINGS = "settings"
 
-# For the type checker: a layer or an optimizer follows in the order of bases.
+# This is for the type checker: the next base class is a layer or an optimizer.
 _Saveable: Any = object
 
 
 class SavedState(_Saveable):
     """Mixin of the optimizer and its layers, which hold the state of a run.
 
-    Keras saves variables by position. So a file of another optimizer may fit by
-    accident: the slots of `keras.optimizers.SGD` are no velocities. Or it does not
-    fit, and Keras only warns. Therefore the settings that decide which variables
-    there are, and what they mean, are saved beside them and compared.
+    Keras saves variables by position. So a file of another optimizer can fit by
+    accident, although its variables mean something else. If it does not fit, Keras only
+    warns. Therefore the settings that decide which variables there are, and what they
+    mean, are saved next to the variables, and compared when a file is loaded.
 
-    Keras also loads nothing into what is not built yet, although its guide says
+    Keras loads nothing into an object that is not built yet, although its guide says
     to compile, then load, then fit. Here the values wait for `build`.
     """
 
-    # Parts that were added later say so here, since older files lack them.
+    # Parts that older files do not have set this to `True`.
     may_be_missing = False
 
     _waiting = None
     is_expected = False
 
     def saved_settings(self) -> dict[str, Any]:
-        """Dictionary of numbers, strings and booleans: what a file must agree in."""
+        """Dictionary of numbers, strings and booleans that a file must have, too."""
         raise NotImplementedError
 
     def save_own_variables(self, store: Any) -> None:
-        """Called by Keras: writes variables and settings."""
+        """Writes variables and settings. Keras calls this."""
         super().save_own_variables(store)
         settings = {"built": self.built, **self.saved_settings()}
         store[_SETTINGS] = np.frombuffer(json.dumps(settings).encode(), "uint8")
 
     def load_own_variables(self, store: Any) -> None:
-        """Called by Keras: reads variables, now or when they are built.
+        """Reads variables, now or when they are built. Keras calls this.
 
         Raises:
-            ValueError: If the file is of other settings, or of something else.
+            ValueError: If the file has other settings, or other variables.
         """
-        # Keras' stores have keys, but cannot be iterated over.
+        # The stores of Keras have keys, but cannot be iterated over.
         keys = store.keys()
         values = {key: np.array(store[key]) for key in keys}
         expected, self.is_expected = self.is_expected, False
@@ -83,7 +83,7 @@ class SavedState(_Saveable):
         """Called for a file without this part: back to the state of a new object."""
 
     def load_waiting(self) -> None:
-        """Assigns what was loaded before there were variables; ends `build`."""
+        """Assigns values that were loaded before `build`. This ends `build`."""
         if self._waiting is None:
             return
         values, self._waiting = self._waiting.values, None
@@ -92,15 +92,15 @@ class SavedState(_Saveable):
         if shapes != saved:
             raise ValueError(
                 self._rule() + f"Received: a file with variables of the shapes {saved} "
-                f"instead of {shapes}, hence of another model"
+                f"instead of {shapes}, so it is of another model"
             )
-        # `fit` builds inside the trace of the first step, where an assignment would
-        # become part of every step, or of none.
+        # `fit` builds while it traces the first step. An assignment made while tracing
+        # would be recorded in the graph. So assign outside it.
         with tf.init_scope():
             super().load_own_variables(values)
 
     def own_variables(self) -> list[Any]:
-        """List of `keras.Variable`: those that Keras saves under this object."""
+        """List of `keras.Variable` that Keras saves under this object."""
         return self.variables
 
     def _expect_parts(self, expected: bool) -> None:
@@ -118,7 +118,7 @@ class SavedState(_Saveable):
 
 
 class _Values:
-    """Hides a dictionary from Keras, which would track what is in it."""
+    """Hides a dictionary from Keras, which would track its contents."""
 
     def __init__(self, values: dict[str, np.ndarray]) -> None:
         self.values = values
@@ -134,6 +134,6 @@ def _what(values: dict[str, np.ndarray]) -> str:
         return "nothing"
     shapes = [values[key].shape for key in sorted(values, key=int)]
     return (
-        f"variables of another optimizer, of the shapes {shapes}, (if it is a "
+        f"variables of another optimizer, of the shapes {shapes} (if it is a "
         "`LossScaleOptimizer`, set the policy `mixed_float16` before loading)"
     )

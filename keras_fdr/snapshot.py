@@ -1,4 +1,4 @@
-"""Variables put back as they were."""
+"""Restores variables to earlier values."""
 
 from collections.abc import Iterable
 
@@ -7,17 +7,17 @@ import tensorflow as tf
 
 
 class State:
-    """The values of variables, to restore bitwise.
+    """The values of variables, which can be restored exactly.
 
     Args:
         variables: List of `keras.Variable`.
-        strategy: The `tf.distribute.Strategy` that they were created in.
+        strategy: The `tf.distribute.Strategy` in whose scope they were created.
     """
 
     def __init__(
         self, variables: Iterable[keras.Variable], strategy: tf.distribute.Strategy
     ) -> None:
-        # Each replica's own copy: metrics hold different numbers on each.
+        # Each replica has its own copy. Metrics have different numbers on each.
         self._components = [
             component
             for variable in variables

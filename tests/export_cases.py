@@ -126,7 +126,7 @@ def half_precision():
 
 
 def schedule():
-    """A schedule of its own, three batches to a step, exported in the middle of one."""
+    """A schedule, three batches to a step, and an export in the middle of a step."""
     x, target, _ = data()
     decay = keras.optimizers.schedules.PiecewiseConstantDecay([60], [0.1, 0.05])
     model = mlp(keras.layers.Dense(1))

@@ -95,7 +95,7 @@ def relative(a, b):
 
 
 def columns(record):
-    """Each column of a record by itself, on its own scale; NaN columns as such."""
+    """Compares each column of a record on a separate scale. NaN must stay NaN."""
     return [np.nan_to_num(c, nan=-1.0) for c in record.sums.T]
 
 

@@ -1,4 +1,4 @@
-"""Backups as a kill can leave them: every state of the folder, one after the other."""
+"""Every state in which a kill can leave the folder of a backup."""
 
 import itertools
 import json
@@ -151,7 +151,7 @@ def test_every_state_of_the_folder(run, tmp_path):
 
 
 @pytest.mark.usefixtures("no_warnings_of_a_new_start")
-def test_killed_again_while_the_backup_is_mended(run, tmp_path):
+def test_killed_again_while_the_backup_is_repaired(run, tmp_path):
     folders, after = run
     twice = 0
     # The last epoch's, where each kind of state occurs, and the deletion.
@@ -168,7 +168,7 @@ def test_killed_again_while_the_backup_is_mended(run, tmp_path):
 
 
 def test_stock_keras_goes_wrong(run, tmp_path):
-    """Why there is something to mend: the same states without `FDRCallback`."""
+    """Why there is something to repair: the same states without `FDRCallback`."""
     folders, after = run
     wrong = 0
     for i, folder in enumerate(folders):
@@ -207,7 +207,7 @@ def test_files_are_deleted_in_any_order(run, tmp_path):
         model, epoch = restart(copy)
         assert_same_state(state(model), run[1][epoch])
         begun[epoch] += 1
-    # The newest weights, else the previous ones, else none.
+    # Keras takes the newest weights, otherwise the previous ones, otherwise none.
     assert begun == {EPOCHS: 8, EPOCHS - 1: 4, 0: 4}
 
 

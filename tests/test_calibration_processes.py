@@ -6,11 +6,11 @@ of all cases, and seeds are fixed.
 
 import numpy as np
 import pytest
-from processes import PROCESSES, DoubleWell, DriftingAR1, Quadratic
-from recorder import BlockRecorder, shortened
-from verdict_ways import WAYS, statistics
-from verdicts import find_rules, first_cuts, truth, wilson
 
+from benchmarks.processes import PROCESSES, DoubleWell, DriftingAR1, Quadratic
+from benchmarks.recorder import BlockRecorder, shortened
+from benchmarks.verdict_ways import WAYS, statistics
+from benchmarks.verdicts import find_rules, first_cuts, truth, wilson
 from keras_fdr import DriftRule
 
 QUADRATICS = [p for p in PROCESSES if isinstance(p, Quadratic)]

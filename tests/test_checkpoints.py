@@ -291,7 +291,9 @@ def test_the_optimizer_of_another_model_is_refused(tmp_path, built):
     shapes = [
         [(), (), *(tuple(w.shape) for w in m.trainable_weights)] for m in (other, model)
     ]
-    message = "of the shapes {} instead of {}, hence of another model".format(*shapes)
+    message = "of the shapes {} instead of {}, so it is of another model".format(
+        *shapes
+    )
     assert message in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""An exported trainer goes on as the process that wrote it would have."""
+"""An exported trainer continues like the process that wrote it."""
 
 import pickle
 import subprocess
@@ -89,7 +89,7 @@ def runs(tmp_path_factory):
         folder.mkdir()
         keras.utils.set_random_seed(0)
         case = make()
-        # Some steps first, so that there is a state to go on from.
+        # Some steps come first, so that there is a state to resume from.
         for batch in export_cases.batches(0, steps=25):
             case.model.train_on_batch(*export_cases.take(case.arrays, batch))
         export_trainer(case.model, folder / "trainer", case.signature)

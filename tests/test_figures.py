@@ -194,21 +194,6 @@ def test_folders(tmp_path):
         jobs.prepare(folder, True, epochs=4)
 
 
-def test_time_left(capsys, monkeypatch):
-    """The first epoch, with its compilation, and earlier ones tell no speed."""
-    clock = [0.0]
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: clock[0])
-    progress = jobs.Progress(110)
-    for now, report in ((50, (10, True)), (100, (1,)), (130, (1,)), (162, (1,))):
-        clock[0] = now
-        progress.add(*report)
-    progress.end()
-    assert capsys.readouterr().out.splitlines() == [
-        "epoch 11 of 110 in all, 0:01:40 gone",
-        "epoch 13 of 110 in all, 0:02:42 gone, 0:50:07 left",
-    ]
-
-
 # The whole runner, in processes.
 
 
@@ -218,7 +203,7 @@ def test_figure_3_runs_figure_1_and_its_seeds_in_processes(tmp_path, capsys):
     figure(3, "--output", tmp_path, "--processes", 2)
     printed = capsys.readouterr().out
     assert "First figure 1 at the same scale" in printed
-    assert "epoch 18 of 18 in all" in printed and "No verdict" in printed
+    assert "18/18" in printed and "No verdict" in printed
     assert "--figure 3 --scale 1 --seeds 3 --examples 0" in printed
     pictures = {path.stem for path in tmp_path.glob("*.png")}
     assert pictures == {"small_figure1", "small_figure2", "small_figure3"}

@@ -14,7 +14,7 @@ import worker_cases
 
 pytestmark = pytest.mark.process
 
-LIMIT = 300  # Where many other things run; by themselves it is a tenth.
+LIMIT = 300  # Seconds, on a busy machine. On an idle one a tenth is enough.
 
 
 def logs(folder):

@@ -55,6 +55,8 @@ def test_schedule(tmp_path):
     }
     path = tmp_path / "figure4.png"
     eta, loss, accuracy = plots.schedule(runs, path).axes
+    assert eta.get_shared_x_axes().joined(eta, loss)
+    assert eta.get_shared_x_axes().joined(eta, accuracy)
     assert path.exists()
     assert [c[1].tolist() for c in curves(eta)] == [[0.1, 0.01], [0.1, 0.09]]
     assert [c[1].tolist() for c in curves(loss)] == [[2.0, 1.0], [2.5, 1.5]]
@@ -68,7 +70,7 @@ def test_schedule_takes_colors():
     runs = {"preset": {"loss": [2.0, 1.0]}, "adaptive": {"loss": [2.0, 1.5]}}
     (axis,) = plots.schedule(runs, colors=["black", "blue"]).axes
     assert [line.get_color() for line in axis.lines] == ["black", "blue"]
-    with pytest.raises(ValueError, match=r"one a run, here 2. Received: .*'black'"):
+    with pytest.raises(ValueError, match=r"colour a run, here 2. Received: .*'black'"):
         plots.schedule(runs, colors=["black"])
 
 
@@ -150,7 +152,7 @@ def test_landscape_leaves_drifting_stages_open():
     [
         ((0, 1), (1.2, 1.2), False),
         ((0, 1), (1.2, 1.3), True),  # [0.61, 1.89]: not shown.
-        ((0,), (1.06, None), False),  # No interval: by itself.
+        ((0,), (1.06, None), False),  # Without an interval the ratio counts.
         ((0,), (1.04, None), True),
     ],
 )
@@ -162,7 +164,9 @@ def test_landscape_leaves_stages_open_whose_sides_did_not_meet(seeds, ratio, fil
 
 def test_sequential_runs_name_the_ratio_of_stages_that_did_not_meet():
     results = sweep_results()
-    results.rows[1].series["dissipation"][-1] *= 1.2
+    # Only the last point of each side counts.
+    results.rows[1].series["dissipation"][-1] *= 2.4
+    results.rows[1].series["fluctuation"][-1] *= 2
     results.rows[0].series["dissipation"][-1] *= 1.04
     (axis,) = plots.sequential_runs(results).axes
     labels = [text.get_text() for text in axis.get_legend().get_texts()]

@@ -57,15 +57,50 @@ def run(model, data):
         validation_data=(x[:41], y[:41]),
         callbacks=[FDRCallback(factor=None), spy],
     )
+
+    def on_batch(method):
+        # Keras 3.14 continues the averages of `evaluate` here. In these a batch counts
+        # several times if each replica gets all of it.
+        model.reset_metrics()
+        return method(x[:7], y[:7])
+
     return {
         **history.history,
         "last_batch": batches[-1],
         "evaluate": model.evaluate(x, y, batch_size=33, verbose=0),
-        "train_on_batch": model.train_on_batch(x[:7], y[:7]),
-        "test_on_batch": model.test_on_batch(x[:7], y[:7]),
+        "train_on_batch": on_batch(model.train_on_batch),
+        "test_on_batch": on_batch(model.test_on_batch),
         "predict": model.predict(x[:41], verbose=0),
         **{f"weight_{i}": w for i, w in enumerate(model.get_weights())},
     }
+
+
+def test_functions_are_made_once(two_devices, data):
+    """A second `fit` or `evaluate` neither makes nor traces the function again.
+
+    `compile` and `force=True` do ask for new ones, as in Keras.
+    """
+    x, y = data[0][:24], data[1][:24]
+    model = keras_fdr.prepare_distributed(make_model(two_devices))
+    traces = []
+    step = model.train_step
+    model.train_step = lambda batch: traces.append(1) or step(batch)
+
+    def use():
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[FDRCallback(factor=None)])
+        model.evaluate(x, y, batch_size=8, verbose=0)
+        return model.train_function, model.test_function
+
+    first = use()
+    count = len(traces)
+    assert count > 0
+    assert use() == first and len(traces) == count
+    assert model.make_train_function() is first[0]
+    assert model.make_test_function() is first[1]
+    assert model.make_train_function(force=True) is not first[0]
+    assert model.make_test_function(force=True) is not first[1]
+    assert model.train_function is not first[0]
+    assert model.test_function is not first[1]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -113,7 +148,7 @@ def test_several_steps_unprepared(two_devices, data):
 
 
 class Doubling(keras.Model):
-    """Has a step of its own, which returns something that is no metric."""
+    """A model that overrides its step and returns something that is not a metric."""
 
     def test_step(self, data):
         return {"shares": tf.cast(tf.shape(data[0])[0], tf.float32)}
@@ -151,17 +186,17 @@ def gone(self, iterator=None, data_batch=None):
     ],
 )
 def test_another_keras(two_devices, monkeypatch, name, method, reason):
-    """What is replaced must be what is known, else an error names version and place."""
+    """If Keras has changed a replaced method, an error names the version and place."""
     model = make_model(two_devices)
     monkeypatch.setattr(keras.Model, name, method)
-    message = rf"Keras {keras.version()}, where of `keras.Model.{name}` .*{reason}"
+    message = rf"Keras {keras.version()}, in which for `keras.Model.{name}` .*{reason}"
     with pytest.raises(RuntimeError, match=message):
         keras_fdr.prepare_distributed(model)
     assert "make_train_function" not in vars(model)
 
 
 def test_seeds(two_devices, monkeypatch):
-    """Workers that would shuffle in orders of their own are refused."""
+    """Workers that would shuffle in different orders are refused."""
     monkeypatch.setattr(trainer, "has_several_workers", lambda strategy: True)
     model = make_model(two_devices)
     keras_fdr.prepare_distributed(model)

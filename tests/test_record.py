@@ -22,6 +22,14 @@ def test_empty():
         assert [len(a) for a in curve] == [0, 0]
 
 
+def test_records_are_told_apart_by_identity(rng):
+    """Arrays have no single truth value, so equality could not be told."""
+    record = random_record(rng)
+    other = Record(record.sums, record.steps, 1, learning_rate=0.1)
+    assert record == record and record != other
+    assert len({record, other, record}) == 2
+
+
 def test_ratio(rng):
     record = random_record(rng)
     dissipation, fluctuation = record.sums[25:, :2].sum(axis=0)

@@ -1,4 +1,4 @@
-"""What each replica's loss is a mean over: exact where it can be, else refused."""
+"""The shares of replicas in a loss: they are exact, or refused with an error."""
 
 import keras
 import numpy as np
@@ -95,7 +95,7 @@ REFUSED = {
         (X, (Y, Y[:, 0])),
         two_masked,
         ["mse", "mse"],
-        r"all losses must be means over the same count: .*2 losses, of these \['steps'",
+        r"all losses must be means over the same count.*2 losses, of which \['steps'",
     ),
     "sum": ((X, Y), masked, summed(), "must be a mean over the examples: .*'sum'"),
     "add_loss": (weighted(40)[:2], adding, XENT, "must be a mean .*add_loss"),

@@ -2,11 +2,15 @@
 
 import ast
 import importlib
+import inspect
+import textwrap
 from pathlib import Path
 
+import keras
 import pytest
 
 import keras_fdr
+from keras_fdr import FDRSGD, FDRCallback, FDRObservables
 
 HOME = Path(keras_fdr.__path__[0])
 
@@ -100,3 +104,61 @@ def test_private_names_of_tensorflow_stay_in_compat():
             text = path.read_text()
             for private in ("__internal__", "keras.src", "tensorflow.python"):
                 assert private not in text, f"{path.name}: {private}"
+
+
+def private_names(text):
+    """The names `self._x` and of methods `_x` in the source of a class."""
+    names = set()
+    for node in ast.walk(ast.parse(textwrap.dedent(text))):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            if isinstance(owner, ast.Name) and owner.id in ("self", "cls"):
+                names.add(node.attr)
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    return {n for n in names if n.startswith("_") and not n.endswith("__")}
+
+
+def touched(found):
+    """The private names of Keras that a class uses or defines, outside of `_compat`."""
+    theirs, ours = set(), set()
+    for base in found.__mro__:
+        if base.__module__.startswith("keras."):
+            # The second finds what methods give to their objects.
+            theirs |= set(dir(base)) | private_names(inspect.getsource(base))
+        elif base.__module__ == found.__module__ or (
+            base.__module__.startswith("keras_fdr.")
+            and "._compat" not in base.__module__
+        ):
+            ours |= private_names(inspect.getsource(base))
+    return ours & theirs
+
+
+def own_classes():
+    """The classes of the package outside of `_compat`."""
+    for path in HOME.rglob("*.py"):
+        name = ".".join(path.relative_to(HOME.parent).with_suffix("").parts)
+        module = importlib.import_module(name.removesuffix(".__init__"))
+        for found in vars(module).values():
+            own = inspect.isclass(found) and found.__module__ == module.__name__
+            if own and "._compat" not in found.__module__:
+                yield found
+
+
+def test_no_class_touches_what_its_base_in_keras_keeps_private():
+    found = list(own_classes())
+    assert {FDRSGD, FDRObservables, FDRCallback} <= set(found)
+    assert {one.__name__: touched(one) for one in found if touched(one)} == {}
+
+
+class Prying(keras.optimizers.SGD):
+    def update_step(self, gradient, variable, learning_rate):
+        return self._trainable_variables
+
+    def _clip_gradients(self, grads):
+        return self._own
+
+
+def test_private_names_are_found():
+    """Otherwise the test above would pass without looking."""
+    assert touched(Prying) == {"_trainable_variables", "_clip_gradients"}

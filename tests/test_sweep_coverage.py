@@ -25,7 +25,7 @@ SWEEPS, COVERAGE_SEEDS, COVERAGE_EPOCHS = 1000, 6, 60
 
 @cache
 def repeated_sweeps(case):
-    """`fit` of each of SWEEPS sweeps with batches of their own."""
+    """`fit` of each of SWEEPS sweeps with separate batches."""
     chains = SWEEPS * COVERAGE_SEEDS
     rng = np.random.default_rng(0)
     twin = Twin(PROBLEM, case.mu, case.nu, np.tile(PROBLEM.minimiser, (chains, 1)))

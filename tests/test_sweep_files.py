@@ -117,7 +117,7 @@ def test_table_without_checksum_opens(model, finished, directory):
 
 
 def test_table_with_notes_opens(finished, directory):
-    """The examples write beside a table when and with what it was made."""
+    """Files of the examples also say when they were made, and with what."""
     path = directory / "sweep.json"
     table = {"commit": "1a2b3c4", "seconds": 12, **json.loads(path.read_text())}
     path.write_text(json.dumps(table))

@@ -95,7 +95,7 @@ def test_the_chief_restores_first_and_saves_alone(
         return own * strategy.num_replicas_in_sync
 
     monkeypatch.setattr(workers, "sum_over_replicas", meet)
-    monkeypatch.setattr(workers, "mend", lambda *_: events.append("mend"))
+    monkeypatch.setattr(workers, "repair_backup", lambda *_: events.append("repair"))
     model = Model(cluster, kind, number)
     model.optimizer = keras.optimizers.SGD()
     callback = workers.on_chief(model, Backup(tmp_path, events))
@@ -105,7 +105,7 @@ def test_the_chief_restores_first_and_saves_alone(
     callback.on_train_batch_end(0)
     callback.on_epoch_end(0)
     callback.on_train_end()
-    of_chief = ["mend", "restore", "meet", "meet"]
+    of_chief = ["repair", "restore", "meet", "meet"]
     of_chief += ["save in the epoch", "save", "delete"]
     assert events == (of_chief if chief else ["meet", "restore", "meet"])
 

@@ -132,7 +132,8 @@ def train_otherwise(strategy):
     x, y = digits()
     model = make_model(strategy, lambda: keras.optimizers.SGD(0.0))
     still = model.fit(x, y, batch_size=BATCH, verbose=0).history
-    # In the share of the last worker alone: all must stop, or those that go on wait.
+    # This is only in the share of the last worker. All must stop, or the others would
+    # wait.
     broken = x.copy()
     broken[3 * BATCH - 1] = np.nan
     batches = []
@@ -171,7 +172,7 @@ def train_otherwise(strategy):
 def examples_seen(strategy, index=0):
     """The examples in full-batch passes over arrays and datasets of awkward sizes."""
     # The second worker's clock says that no call was short, those of the others that
-    # all were: a pass must not rest on what each finds by itself.
+    # all were. A pass must not depend on what each worker finds separately.
     passes._UPDATE_EVERY = 0.0 if index == 1 else 1e9
     x, y = digits()
     model = make_model(strategy, FDRSGD)

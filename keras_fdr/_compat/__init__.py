@@ -1,14 +1,14 @@
 """Every private name of Keras and TensorFlow that this package uses.
 
-Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release moves
-one of these names, this is the only folder to change.
+They were checked in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. If a new release
+moves one of these names, only this folder must change.
 """
 
 from keras_fdr._compat.callbacks import (
     backup_files,
+    fit_call,
     has_sample_weight,
     has_seeds,
-    surroundings,
 )
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
@@ -54,6 +54,7 @@ __all__ = [
     "check_trainer",
     "compiled_loss",
     "cpu_kernels",
+    "fit_call",
     "global_seed",
     "has_sample_weight",
     "has_seeds",
@@ -63,7 +64,6 @@ __all__ = [
     "merge_call",
     "open_loss_scaling",
     "parts_of_losses",
-    "surroundings",
     "takes_training",
     "twice_differentiable",
     "variables_outside_of_traces",

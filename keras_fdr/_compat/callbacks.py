@@ -7,22 +7,29 @@ import keras
 import tensorflow as tf
 
 
-class Surroundings(NamedTuple):
-    """What a callback stands in."""
+class FitCall(NamedTuple):
+    """The call of `fit` in which a callback runs."""
 
     callbacks: list
-    """All callbacks of the list, in their order; empty where there is no list."""
+    """All callbacks of the list, in their order. Empty if there is no list."""
 
     arguments: dict[str, Any]
-    """The arguments of `fit`; empty where it was not `fit` that called."""
+    """The arguments of `fit`. Empty if something else called the callback."""
 
 
-def surroundings(callback, model):
+def fit_call(callback, model):
     """Finds the list that calls a callback, and the `fit` that calls the list.
 
-    Keras tells a callback neither of its neighbours nor of `shuffle`. Both are in the
-    frames below it, under public names: `CallbackList.callbacks` and the arguments of
-    `Model.fit`. To be called from within a method of the callback.
+    Keras does not tell a callback about the other callbacks, or about `shuffle`. Both
+    are in the frames of its callers, under public names: `CallbackList.callbacks` and
+    the arguments of `Model.fit`. So this must be called from a method of the callback.
+
+    Args:
+        callback: The `keras.callbacks.Callback`.
+        model: The `keras.Model` that trains.
+
+    Returns:
+        A `FitCall`.
     """
     callbacks: list = []
     frame = inspect.currentframe()
@@ -33,17 +40,17 @@ def surroundings(callback, model):
             if callback in owner.callbacks:
                 callbacks = list(owner.callbacks)
         elif owner is model and frame.f_code.co_name == "fit":
-            return Surroundings(callbacks, local)
+            return FitCall(callbacks, local)
         frame = frame.f_back
-    return Surroundings(callbacks, {})
+    return FitCall(callbacks, {})
 
 
 def has_sample_weight(arguments):
-    """Whether the batches of a `fit` hold weights, its `class_weight` among them.
+    """Whether the batches of a `fit` have weights, also from its `class_weight`.
 
     Args:
-        arguments: `Surroundings.arguments`, the local names of `fit`. Its iterator is
-            there before training begins, and knows the batches of any kind of data.
+        arguments: `FitCall.arguments`, the local names of `fit`. Its iterator exists
+            before training begins. It describes the batches of any kind of data.
     """
     iterator = arguments.get("epoch_iterator")
     if iterator is None:
@@ -59,7 +66,7 @@ def has_sample_weight(arguments):
 def backup_files(backup):
     """The four files of a `BackupAndRestore`: weights and epoch, newest and previous.
 
-    Its constructor gives the folder only.
+    Its public attributes name only the folder.
     """
     return (
         backup._weights_path,
@@ -70,8 +77,8 @@ def backup_files(backup):
 
 
 def has_seeds(model):
-    """Whether layers draw random numbers from seeds of their own, as dropout does.
+    """Whether layers draw random numbers from separate seeds, as dropout does.
 
-    The seeds are variables, but Keras' files leave them out.
+    The seeds are variables, but the files of Keras leave them out.
     """
     return any(layer._seed_generators for layer in model._flatten_layers())

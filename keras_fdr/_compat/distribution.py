@@ -1,4 +1,4 @@
-"""Keras' `fit` under several replicas, where it trips over its own first batch."""
+"""The methods of `fit` that fail under several replicas."""
 
 import inspect
 from typing import NoReturn
@@ -6,8 +6,8 @@ from typing import NoReturn
 import keras
 import tensorflow as tf
 
-# What `keras_fdr.distribution` rests on: the method of `keras.Model`, its parameters
-# (None: any) and names that it must use.
+# `keras_fdr.distribution` depends on these methods of `keras.Model`. Each has its
+# parameters (`None` stands for any) and the names that it must use.
 _PLACES = (
     ("_maybe_symbolic_build", ("iterator", "data_batch"), ("_symbolic_build",)),
     ("_symbolic_build", ("iterator", "data_batch"), ()),
@@ -21,10 +21,10 @@ _PLACES = (
 
 
 def check_trainer():
-    """Sees that the methods to be replaced are still those of the Keras known here.
+    """Checks that the methods to replace are those of the Keras known here.
 
     Raises:
-        RuntimeError: If one has gone, has other parameters, or is not called any more.
+        RuntimeError: If one is missing, has other parameters, or is no longer called.
     """
     for name, parameters, used in _PLACES:
         method = getattr(keras.Model, name, None)
@@ -41,18 +41,19 @@ def check_trainer():
 
 def _refuse(name, reason) -> NoReturn:
     raise RuntimeError(
-        "`prepare_distributed` replaces methods of `keras.Model` that it must know; "
-        "this Keras has changed one. Use Keras 3.14 or 3.15, or a newer `keras_fdr`. "
-        f"Received: Keras {keras.version()}, where of `keras.Model.{name}` {reason}"
+        "`prepare_distributed` replaces methods of `keras.Model` that it must know, "
+        "and this Keras has changed one. Use Keras 3.14 or 3.15, or a newer "
+        "`keras_fdr`. "
+        f"Received: Keras {keras.version()}, in which for `keras.Model.{name}` {reason}"
     )
 
 
 def build_from_shapes(model):
-    """Has `fit` and `evaluate` build `model` from the shapes of the first batch.
+    """Makes `fit` and `evaluate` build a model from the shapes of the first batch.
 
-    Keras builds it from the mean of the replicas' shares. That exists only where they
-    are equal and of numbers, and several workers cannot compute it at all (the public
-    issue 20585). Only shapes and types are needed, which one replica knows.
+    Keras builds it from the mean of the replicas' shares. That mean exists only if the
+    shares are equal and have numbers. Several workers cannot compute it at all (issue
+    20585 of Keras). Only shapes and types are needed, and one replica knows them.
     """
     built_for = None
 
@@ -76,7 +77,7 @@ def build_from_shapes(model):
 
 
 def _spec(value, strategy):
-    """The shape and type of one replica's share, of any number of examples."""
+    """The shape and type of the share of one replica, for any number of examples."""
     if value is None or isinstance(value, tf.experimental.Optional):
         return None
     share = strategy.experimental_local_results(value)[0]

@@ -1,4 +1,4 @@
-"""Which kernels TensorFlow will run a graph with."""
+"""The kernels with which TensorFlow will run a graph."""
 
 import tensorflow as tf
 from tensorflow.python.framework.ops import get_default_graph
@@ -7,10 +7,10 @@ from tensorflow.python.util import _pywrap_util_port
 
 
 def cpu_kernels():
-    """`"xla"` or `"onednn"` where that multiplies matrices on a CPU, else `None`.
+    """The library that multiplies matrices on a CPU: `"xla"`, `"onednn"` or `None`.
 
-    `None` as well where there is any accelerator: which device a graph will run on is
-    not known while it is traced.
+    `None` stands for any other. It is also the answer if there is an accelerator,
+    because the device of a graph is not known while it is traced.
     """
     if any(d.device_type != "CPU" for d in tf.config.list_physical_devices()):
         return None

@@ -1,4 +1,4 @@
-"""The losses of a compiled model, taken apart into sums and counts."""
+"""Splits the losses of a compiled model into sums and counts."""
 
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 
 
 class UnfitLossError(ValueError):
-    """A loss that is not a mean over examples; the message names it."""
+    """A loss is not a mean over examples. The message names it."""
 
 
 class LossPart(NamedTuple):
@@ -20,18 +20,18 @@ class LossPart(NamedTuple):
     numerator: tf.Tensor
     denominator: tf.Tensor
     per_example: int | None
-    """The denominator over the examples where that is a constant, else `None`."""
+    """The denominator divided by the number of examples, if that is constant."""
 
 
 @contextmanager
 def parts_of_losses(model):
-    """Has every loss of a compiled model leave its parts behind while it is computed.
+    """Collects the parts of every loss of a compiled model while it is computed.
 
-    Keras returns means only, and divides by other counts where there are masks. Its
+    Keras returns only means, and divides by other counts if there are masks. Its
     container of losses matches labels with outputs, so the parts are taken inside it.
 
     Yields:
-        List to which each call of the losses adds its `LossPart`s.
+        A list. Each call of the losses adds `LossPart`s to it.
 
     Raises:
         ValueError: If a loss is not a mean over examples.
@@ -41,7 +41,8 @@ def parts_of_losses(model):
     parts: list[LossPart] = []
     try:
         container._flat_losses = [
-            original._replace(loss=_Dividing(original, parts)) for original in originals
+            original._replace(loss=_SplitLoss(original, parts))
+            for original in originals
         ]
         yield parts
     finally:
@@ -55,8 +56,8 @@ def loss_parts(model, y, y_pred, sample_weight):
     return parts
 
 
-class _Dividing:
-    """Stands for one loss and takes its mean apart."""
+class _SplitLoss:
+    """Replaces one loss, and splits its mean into a sum and a count."""
 
     def __init__(self, original, parts):
         loss = original.loss
@@ -81,15 +82,15 @@ class _Dividing:
                 f"string for loss {self._original.name!r}"
             )
         loss, weight = self._original.loss, self._original.loss_weights
-        total = _Shadow(loss, "sum")
+        total = _RereducedLoss(loss, "sum")
         numerator = total(y_true, y_pred, sample_weight)
         weights = sample_weight
         if loss.reduction != "mean_with_sample_weight":
             weights = None
-        # Of a loss that is 1 everywhere, Keras' sum over Keras' mean is what Keras
-        # divides by, whatever the masks.
-        count = _Shadow(loss, "sum", ones=True)(y_true, y_pred, weights)
-        mean = _Shadow(loss, loss.reduction, ones=True)(y_true, y_pred, weights)
+        # For a loss that is 1 everywhere, the sum divided by the mean is the count by
+        # which Keras divides, also with masks.
+        count = _RereducedLoss(loss, "sum", ones=True)(y_true, y_pred, weights)
+        mean = _RereducedLoss(loss, loss.reduction, ones=True)(y_true, y_pred, weights)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         per_example = None
         if weights is None and not total.masked and total.inner.is_fully_defined():
@@ -105,8 +106,8 @@ class _Dividing:
         return loss(y_true, y_pred, sample_weight)
 
 
-class _Shadow(keras.losses.Loss):
-    """A loss with another reduction, or with ones for its values."""
+class _RereducedLoss(keras.losses.Loss):
+    """A loss with another reduction, or with 1 instead of its values."""
 
     def __init__(self, loss, reduction, ones=False):
         super().__init__(name="shadow", reduction=reduction, dtype=loss.dtype)
@@ -136,20 +137,20 @@ class _Shadow(keras.losses.Loss):
 
 
 def activity_losses(model):
-    """The losses of activity regularisers in the model's last call.
+    """The losses of activity regularisers in the last call of a model.
 
     Keras divides each by the number of examples of the batch, so they are means.
 
     Raises:
-        ValueError: If a layer called `add_loss`, whose meaning is unknown.
+        ValueError: If a layer called `add_loss`, because this may not be a mean.
     """
     losses = []
     for layer in model._flatten_layers():
         own = layer._get_own_losses()
         if own and layer.activity_regularizer is None:
             raise UnfitLossError(
-                "Each loss must be a mean over the examples: what a layer gives to "
-                "`add_loss` is not known to be one; an `activity_regularizer` is. "
+                "Each loss must be a mean over the examples. A loss from `add_loss` "
+                "may not be one. Use an `activity_regularizer`, which is. "
                 f"Received: a loss added by layer {layer.name!r}"
             )
         losses.extend(own)

@@ -1,4 +1,4 @@
-"""What `compile` made of a model."""
+"""The private results of `compile`."""
 
 import contextlib
 
@@ -9,12 +9,12 @@ from keras.src.utils.tracking import DotNotTrackScope
 
 
 def compiled_loss(model):
-    """What `compile` made of the loss: another object each time."""
+    """The compiled loss. Each call of `compile` creates a new object."""
     return model._compile_loss
 
 
 def loss_as_given(model):
-    """A string that differs between losses that were given to `compile`."""
+    """A string that differs between different losses in `compile`."""
     container = model._compile_loss
     if container is None:
         return "none"
@@ -24,15 +24,15 @@ def loss_as_given(model):
 
 def _described(loss):
     if isinstance(loss, keras.losses.Loss):
-        # Equal losses are one loss, although `compile` was given two objects.
+        # Two objects with equal settings count as the same loss.
         config = {k: v for k, v in loss.get_config().items() if k != "name"}
-        # Some losses leave what they were made with out of their configuration.
+        # The configuration of some losses lacks some of their arguments.
         return f"{type(loss).__name__} {config} {getattr(loss, '_fn_kwargs', '')}"
     return str(loss)
 
 
 def global_seed():
-    """The state of Keras' global seed generator, as a list; empty if unused yet."""
+    """The state of Keras' global seed generator, as a list. Empty if not used yet."""
     generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
     return [] if generator is None else [generator.state]
 
@@ -49,8 +49,8 @@ def build(model, batch_spec):
         model: A compiled `keras.Model`.
         batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
     """
-    # Keras would build the optimizer as well, which may refuse the strategy; a
-    # gradient does not depend on it.
+    # Keras would build the optimizer, too, which may refuse the strategy. A gradient
+    # does not depend on the optimizer.
     optimizer = model.optimizer
     with model.distribute_strategy.scope(), DotNotTrackScope():
         model.optimizer = None
@@ -62,7 +62,7 @@ def build(model, batch_spec):
 
 @contextlib.contextmanager
 def twice_differentiable(model):
-    """Traces recurrent layers as loops over time: cuDNN's have no second derivative."""
+    """Traces recurrent layers as loops, since cuDNN has no second derivative."""
     layers = [
         layer for layer in model._flatten_layers() if getattr(layer, "use_cudnn", False)
     ]

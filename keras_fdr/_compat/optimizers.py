@@ -1,4 +1,4 @@
-"""What Keras hides of optimizers, and one that sees a whole step."""
+"""Private parts of optimizers, and an optimizer that sees a whole step."""
 
 import inspect
 
@@ -16,11 +16,11 @@ class WholeStepOptimizer(keras.optimizers.Optimizer):
     """
 
     def apply_whole_step(self, gradients):
-        """Applies one step; called by `apply` in replica context.
+        """Applies one step. `apply` calls this in replica context.
 
         Args:
-            gradients: list with one entry per entry of `weights`: this replica's
-                gradient, or `None`.
+            gradients: List with one entry for each of `weights`: the gradient of this
+                replica, or `None`.
         """
         raise NotImplementedError
 
@@ -31,7 +31,7 @@ class WholeStepOptimizer(keras.optimizers.Optimizer):
 
     @property
     def batch_count(self):
-        """The variable that counts batches, where `iterations` counts updates."""
+        """The variable that counts batches, while `iterations` counts updates."""
         return self._iterations
 
     @property
@@ -44,11 +44,11 @@ class WholeStepOptimizer(keras.optimizers.Optimizer):
         self._backend_reset_gradient_accumulators()
 
     def clip(self, gradients):
-        """The gradients after whichever of Keras' clippings is configured."""
+        """The gradients after the configured clipping of Keras."""
         return self._clip_gradients(gradients)
 
     def average_weights(self):
-        """Updates the moving average of the weights that `use_ema` asks for."""
+        """Updates the moving average of the weights for `use_ema`."""
         self._update_model_variables_moving_average(self._trainable_variables)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
@@ -66,18 +66,19 @@ def merge_call(function, *arguments):
 
 
 def learning_rate_schedule(optimizer):
-    """The schedule or callable that sets the learning rate; `None` for a number."""
+    """The schedule or callable that sets the learning rate. `None` for a number."""
     source = optimizer._learning_rate
     return None if isinstance(source, keras.Variable) else source
 
 
 def open_loss_scaling(loss_scale_optimizer):
-    """Lets the inner optimizer see the unscaled loss, and all replicas' gradients.
+    """Shows the inner optimizer the unscaled loss and the gradients of all replicas.
 
-    `LossScaleOptimizer.scale_loss` does not call the inner optimizer's hook, so
-    under mixed_float16 the loss would be missing from the record. Of several replicas
-    it asks the first alone whether its gradients are finite, so the infinite gradient
-    of another would reach the weights: here they are reduced before it looks.
+    `LossScaleOptimizer.scale_loss` does not call the hook of the inner optimizer. So
+    under mixed_float16 the loss would be missing from the record. With several replicas
+    it checks only whether the gradients of the first are finite. So an infinite
+    gradient of another would reach the weights. Here gradients are reduced before this
+    check.
     """
     inner = loss_scale_optimizer.inner_optimizer
     stock = type(loss_scale_optimizer)
@@ -102,8 +103,8 @@ def built_weights(optimizer):
 def called_by_set_state_tree():
     """Whether `keras.Model.set_state_tree` asks for the variables of an optimizer.
 
-    There is no hook for it: it assigns `optimizer.variables` one by one. To be called
-    from the property; a `LossScaleOptimizer` may lie between.
+    Keras has no hook for this: it assigns `optimizer.variables` one by one. So the
+    property must call this function. A `LossScaleOptimizer` may be in between.
     """
     frame = inspect.currentframe()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Variables that are made while a function is traced, but not by it."""
+"""Variables that are created while a function is traced, but outside of it."""
 
 import contextlib
 from typing import Any
@@ -7,20 +7,21 @@ import tensorflow as tf
 from tensorflow.python.framework.ops import get_default_graph
 from tensorflow.python.ops.variables import default_variable_creator_v2
 
-# Above that of `tf.function`, below that of strategies, which make a copy a device.
+# It is above that of `tf.function` and below that of strategies, which create a copy
+# for each device.
 _PRIORITY = 60
 
 
 @contextlib.contextmanager
 def variables_outside_of_traces():
-    """A scope in which variables are made at once, whatever is being traced.
+    """A scope in which variables are created at once, also during a trace.
 
-    `tf.init_scope` is not enough: `tf.function` still delays them, in a condition each
-    (10 ms), and then traces the function a second time.
+    `tf.init_scope` is not enough. `tf.function` still delays each variable by a
+    condition (10 ms), and then traces the function a second time.
     """
 
     def create(next_creator, **arguments):
-        del next_creator  # That of `tf.function`, or TensorFlow's own.
+        del next_creator  # The creator of `tf.function`, or of TensorFlow.
         return default_variable_creator_v2(None, **arguments)
 
     with (

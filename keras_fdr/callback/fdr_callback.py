@@ -220,7 +220,7 @@ class FDRCallback(keras.callbacks.Callback):
         if note:
             self._warn_once("restart", note)
         if self._passes:
-            arguments = _compat.surroundings(self, self.model).arguments
+            arguments = _compat.fit_call(self, self.model).arguments
             self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
             self._warn_of_clipping(optimizer)
         regularised = any(

@@ -10,20 +10,20 @@ from keras_fdr.full_batch.objective import check_own_loss
 
 
 def announce_shares(model: keras.Model, optimizer: keras.Optimizer) -> None:
-    """Has `model` tell its optimizer in each step what its replica's loss is a mean of.
+    """Makes a model tell its optimizer how many examples each replica's loss covers.
 
-    Keras adds the replicas' means with equal weights, which is the mean over the global
-    batch only where their shares are equal (not where the batch does not divide by the
-    replicas, nor with masks). The optimizer puts the weights right; see
-    `FDRSGD.mean_over`.
+    Keras adds the mean losses of the replicas with equal weights. That is the mean over
+    the global batch only if all replicas have equal shares. Shares are unequal if the
+    batch does not divide by the number of replicas, or if there are masks. The
+    optimizer corrects the weights, see `FDRSGD.mean_over`.
 
     Args:
         model: A compiled `keras.Model`.
         optimizer: Its `FDRSGD`.
 
     Raises:
-        ValueError: If the model computes its loss itself; when the step is traced, if
-            no weights make the replicas' losses that of the global batch.
+        ValueError: If the model computes its loss itself. When the step is traced, if
+            the losses cannot be averaged exactly over unequal replicas.
     """
     if model.distribute_strategy.num_replicas_in_sync == 1:
         return
@@ -44,7 +44,7 @@ def announce_shares(model: keras.Model, optimizer: keras.Optimizer) -> None:
         optimizer.mean_over(_share(parts, _compat.activity_losses(model), x))
         return loss
 
-    # Public, and the one place in `train_step` that sees labels and predictions.
+    # This method is public. Only here does `train_step` have labels and predictions.
     model.compute_loss = compute_loss
 
 
@@ -56,10 +56,10 @@ def _share(parts: list[_compat.LossPart], activity_losses: list[Any], x: Any) ->
         return parts[0].denominator
     names = [part.name for part in parts if not part.per_example]
     raise ValueError(
-        "Under several replicas all losses must be means over the same count: those of "
-        "masked or ragged predictions, and of "
-        '`reduction="mean_with_sample_weight"`, are means over counts of their own, '
-        "and no weights of the replicas make all of them means over the global batch. "
-        f"Received: {len(parts)} losses, of these {names} with counts of their own, "
+        "Under several replicas all losses must be means over the same count. Losses "
+        'of masked or ragged predictions, and those with `reduction="mean_with_'
+        'sample_weight"`, are means over separate counts. They cannot be averaged '
+        "exactly over unequal replicas together with other losses. "
+        f"Received: {len(parts)} losses, of which {names} have separate counts, "
         f"and {len(activity_losses)} activity regularisers"
     )

@@ -1,4 +1,4 @@
-"""What each replica knows of its share of a step, and the gradient they add up to."""
+"""The share of each replica in a step, and the gradient of the global batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +9,15 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class ReplicaStep:
-    """What is known of one step on one replica while it is traced.
+    """What is known about one step on one replica while it is traced.
 
     Args:
-        loss: the loss, 1/R of its own under R replicas; `None` where unknown.
-        announced: whether `examples` is meant.
-        examples: what the loss is a mean over, or `None` if the losses of the
+        loss: The loss, divided by the number of replicas. `None` if unknown.
+        announced: Whether `mean_over` was called in this step, so that `examples=None`
+            is deliberate.
+        examples: The count that the loss is a mean over. `None` if the losses of the
             replicas add up.
-        reduced: whether gradients and loss are of the global batch already.
+        reduced: Whether gradients and loss already belong to the global batch.
     """
 
     loss: Any = None
@@ -26,22 +27,22 @@ class ReplicaStep:
 
 
 class ReplicaSteps:
-    """Carries what is known of a step from the loss to the update.
+    """Carries what is known about a step from the loss to the update.
 
-    Replicas are traced in turn, each up to the next point where they meet, so each has
-    a place of its own.
+    Each replica has a separate place. Replicas are traced in turn, each up to the next
+    point where all of them meet.
     """
 
     def __init__(self) -> None:
         self._steps: dict[int | None, ReplicaStep] = {}
 
     def put(self, **known: Any) -> None:
-        """Adds to what is known of this replica's step."""
+        """Adds to what is known about the step of this replica."""
         replica = _replica()
         self._steps[replica] = replace(self._steps.get(replica, ReplicaStep()), **known)
 
     def take(self) -> ReplicaStep:
-        """The `ReplicaStep` of this replica as `look` gives it, which is forgotten."""
+        """Returns what `look` returns, and forgets it."""
         step = self.look()
         self._steps.pop(_replica(), None)
         return step
@@ -62,15 +63,17 @@ class ReplicaSteps:
 def reduce_over_replicas(
     gradients: list[Any], step: ReplicaStep
 ) -> tuple[list[Any], Any]:
-    """The dense gradients and the loss of the global batch.
+    """Computes the dense gradients and the loss of the global batch.
 
-    Of R replicas each knows 1/R of the mean over its own c_r examples, so the gradient
-    of the global batch is Σ_r (R c_r/Σc) g_r, and the same holds for the loss.
-    Regularisers are the same on each replica, and the weights' mean is 1.
+    There are R replicas. Replica r has c_r examples, and its gradient g_r is 1/R times
+    the gradient of its mean loss. So the gradient of the global batch is
+    Σ_r (R c_r/Σc) g_r, and the same holds for the loss. The terms of regularisers are
+    equal on all replicas. They stay right, because the mean of the weights R c_r/Σc is
+    1.
 
     Args:
-        gradients: list of this replica's gradients, `None` where there is none.
-        step: this replica's `ReplicaStep`.
+        gradients: List of the gradients of this replica, `None` where there is none.
+        step: The `ReplicaStep` of this replica.
 
     Returns:
         `(gradients, loss)`.
@@ -78,17 +81,17 @@ def reduce_over_replicas(
     Raises:
         ValueError: If the shares of several replicas are not known.
     """
-    # Embeddings deliver `IndexedSlices`.
+    # Embeddings have `IndexedSlices` as gradients.
     gradients = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas == 1 or step.reduced:
         return gradients, step.loss
     if not step.announced:
         raise ValueError(
-            "Under several replicas `FDRSGD` must know what the loss of each is a mean "
-            "over, since shares can be unequal: in `fit`, add `FDRCallback()` (with "
-            "`factor=None` it only measures); in a loop of your own, call "
-            "`optimizer.mean_over(examples)` before `apply`. Received: a step on "
+            "Under several replicas `FDRSGD` must know how many examples the loss of "
+            "each is a mean over, because shares can be unequal. In `fit`, add "
+            "`FDRCallback()` (with `factor=None` it only measures). In a custom loop, "
+            "call `optimizer.mean_over(examples)` before `apply`. Received: a step on "
             f"{replicas} replicas"
         )
     context = tf.distribute.get_replica_context()
@@ -97,12 +100,12 @@ def reduce_over_replicas(
     if step.examples is None:
         loss = context.all_reduce(tf.distribute.ReduceOp.SUM, loss)
     else:
-        # Needs no gradient, so it can travel while the gradients are computed.
+        # This message needs no gradient, so it can travel while they are computed.
         share = tf.cast(step.examples, tf.float64)
         sums = tf.stack([share * loss, share])
         loss, total = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums))
         loss = replicas * tf.math.divide_no_nan(loss, total)
-        # A batch that is masked as a whole leaves the regularisers.
+        # If the whole batch is masked, only the regularisers are left.
         weight = tf.where(total > 0, replicas * share / total, 1.0)
         gradients = _weigh(gradients, weight)
     known = iter(add_over_replicas([g for g in gradients if g is not None]))
@@ -110,11 +113,11 @@ def reduce_over_replicas(
 
 
 def add_over_replicas(tensors: Sequence[Any]) -> list[Any]:
-    """In replica context: the sum of each tensor over all replicas, as a list."""
+    """The sums of tensors over all replicas, to be called in replica context."""
     context = tf.distribute.get_replica_context()
     sums = [None] * len(tensors)
-    # Workers send a list as one message, which must have one type. All must send in the
-    # same order: a set would have another in each process.
+    # Workers send a list as one message, which must have one type. All workers must
+    # send in the same order. A set could have another order in each process.
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         chosen = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
         total = context.all_reduce(
@@ -127,7 +130,7 @@ def add_over_replicas(tensors: Sequence[Any]) -> list[Any]:
 
 def _weigh(gradients: list[Any], weight: Any) -> list[Any]:
     known = [g for g in gradients if g is not None]
-    # Equal shares, the usual case, need no pass over the gradients.
+    # In the usual case shares are equal, and the gradients need no extra pass.
     known = tf.cond(
         tf.equal(weight, 1),
         lambda: [tf.identity(g) for g in known],
@@ -142,14 +145,15 @@ def _replica() -> int | None:
     if context is None:
         return None
     replica = tf.get_static_value(context.replica_id_in_sync_group)
-    # Unknown on TPUs, where one trace serves all replicas.
+    # The number is unknown on TPUs, where one trace serves all replicas.
     return None if replica is None else int(replica)
 
 
 def _is_usable(tensor: Any) -> bool:
-    """Whether it is no tensor of a graph other than the current one and those around.
+    """Whether the current graph can use a tensor.
 
-    The branch of a `tf.cond` is a graph inside the step's graph.
+    It can use its own tensors and those of the graphs around it. For example, the
+    branch of a `tf.cond` is a graph inside the graph of the step.
     """
     if not tf.is_symbolic_tensor(tensor):
         return True

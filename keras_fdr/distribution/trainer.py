@@ -1,4 +1,4 @@
-"""Stock `fit` and `evaluate` under several replicas and several workers."""
+"""`fit` and `evaluate` of Keras under several replicas and several workers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,24 +10,24 @@ from keras_fdr import _compat
 from keras_fdr.distribution.reduction import add_over_replicas
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
 
-# What TensorFlow takes for the seed where none was set.
+# TensorFlow uses this seed if none was set.
 _UNSET = 87654321
 
 
 def prepare_distributed(model: keras.Model) -> keras.Model:
-    """Makes `fit`, `evaluate` and the rest of a compiled model work on many devices.
+    """Makes `fit` and `evaluate` of a compiled model work on many devices.
 
-    Under a `tf.distribute` strategy stock Keras 3 fails in three ways, all of which
-    this call repairs, on this one model:
+    Under a `tf.distribute` strategy, Keras 3 itself fails in three ways. This call
+    repairs all of them, for this one model:
 
-    - `MultiWorkerMirroredStrategy` does not train at all;
-    - a first batch that does not divide by the replicas raises `AddN must have the same
-      size`, also in `evaluate` and of `validation_data`;
+    - `MultiWorkerMirroredStrategy` does not train at all.
+    - A first batch that does not divide by the number of replicas raises `AddN must
+      have the same size`. The same happens in `evaluate` and with `validation_data`.
     - `steps_per_execution` above 1 raises `must feed a value for placeholder`.
 
-    Losses and metrics in the logs, those of batches too, are those of the global
-    batches, bitwise the same on all workers: a callback that stops training because of
-    them stops all workers at once.
+    Losses and metrics in the logs are those of the global batches, for batches as well
+    as epochs. They are bitwise equal on all workers. So a callback that stops training
+    because of them stops all workers at once.
 
     Call it on every worker, after `compile` and before `fit`. Calling it again, or
     without a strategy, changes nothing.
@@ -52,11 +52,11 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
         The same model.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
-        ValueError: If it is not compiled; if not all workers have the same random seed;
-            when `fit` begins, if the model has a `train_step` or `test_step` of its own
-            together with `steps_per_execution` above 1.
-        RuntimeError: If this version of Keras is not as this function knows it.
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If it is not compiled, or if the workers have different random
+            seeds. When `fit` begins, if the model overrides `train_step` or `test_step`
+            and has `steps_per_execution` above 1.
+        RuntimeError: If this version of Keras differs from those that are known here.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -64,11 +64,11 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
         )
     if not model.compiled:
         raise ValueError(
-            "The model must be compiled before it is prepared: call "
+            "The model must be compiled before it is prepared. Call "
             f"`model.compile(...)` first. Received: model={model.name!r}"
         )
     strategy = model.distribute_strategy
-    # Several workers take other paths of Keras even where there is only one.
+    # This strategy takes other paths through Keras, even with a single worker.
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     if strategy.num_replicas_in_sync == 1 and not several:
         return model
@@ -87,7 +87,7 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
             model.test_function = _function(model, "test_step")
         return model.test_function
 
-    # Public, and meant to be overridden.
+    # These methods are public and meant to be overridden.
     model.make_train_function = make_train_function
     model.make_test_function = make_test_function
     model.train_function = model.test_function = None
@@ -95,7 +95,7 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
 
 
 def check_execution(model: keras.Model) -> None:
-    """Refuses what stock Keras cannot do under several replicas.
+    """Refuses settings with which Keras fails under several replicas.
 
     Raises:
         ValueError: If the model has `steps_per_execution` above 1 and is not prepared.
@@ -106,7 +106,7 @@ def check_execution(model: keras.Model) -> None:
     )
     if steps > 1 and replicas > 1 and "make_train_function" not in vars(model):
         raise ValueError(
-            "`steps_per_execution` above 1 fails in Keras under several replicas: call "
+            "`steps_per_execution` above 1 fails in Keras under several replicas. Call "
             "`keras_fdr.prepare_distributed(model)` before `fit`, or use "
             "`steps_per_execution=1`. Received: "
             f"steps_per_execution={steps} on {replicas} replicas"
@@ -114,14 +114,14 @@ def check_execution(model: keras.Model) -> None:
 
 
 def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
-    """What `fit` calls with an iterator, for the logs of the next steps."""
+    """The function that `fit` calls with an iterator, to get logs of the next steps."""
     strategy = model.distribute_strategy
     steps = model.steps_per_execution
     own = getattr(type(model), step_name) is not getattr(keras.Model, step_name)
     if own and steps > 1:
         raise ValueError(
             f"`steps_per_execution` above 1 needs Keras' own `{step_name}` under "
-            "several replicas: it returns the metrics. Use `steps_per_execution=1`. "
+            "several replicas, which returns the metrics. Use `steps_per_execution=1`. "
             "Received: "
             f"steps_per_execution={steps}, {type(model).__name__}.{step_name}"
         )
@@ -143,8 +143,8 @@ def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
         return one_step(iterator.get_next())
 
     def next_steps(iterator: Any) -> tuple[Any, Any]:
-        # Stock Keras returns the logs from inside `tf.cond` and `tf.while_loop`, where
-        # the replicas cannot meet. State carries them out of here.
+        # Keras itself returns the logs from inside `tf.cond` and `tf.while_loop`. The
+        # replicas cannot meet there. Here the variables of the metrics carry them out.
         def step(count: Any, more: Any) -> tuple[Any, Any]:
             del more
             batch = iterator.get_next_as_optional()
@@ -171,7 +171,7 @@ def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
 
     def function(iterator: Any) -> Any:
         if not isinstance(iterator, tf.distribute.DistributedIterator):
-            # `train_on_batch`: each replica gets the whole batch.
+            # `train_on_batch` gives the whole batch to each replica.
             return on_batch(next(iterator))
         if steps == 1:
             return on_next(iterator)
@@ -184,15 +184,15 @@ def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
 
 
 def _metrics(model: keras.Model) -> dict[str, Any]:
-    """The metrics of all replicas together."""
+    """The metrics over all replicas."""
     variables = model.metrics_variables
     if any(variable.aggregation != "sum" for variable in variables):
         return model.get_metrics_result()
     strategy = model.distribute_strategy
 
-    # Keras would send a message for each variable.
+    # Keras would send one message for each variable.
     def add_up() -> list[Any]:
-        # On the replica's own device.
+        # `tf.identity` copies each variable to the device of the replica.
         return add_over_replicas([tf.identity(v.value) for v in variables])
 
     sums = [
@@ -203,20 +203,20 @@ def _metrics(model: keras.Model) -> dict[str, Any]:
 
 
 def _check_seeds(strategy: tf.distribute.Strategy) -> None:
-    """Refuses workers that would each shuffle the data in an order of its own."""
+    """Refuses workers that would shuffle the data in different orders."""
     seed, _ = tf.compat.v1.get_seed(0)
     mean = sum_over_replicas(strategy, seed) / strategy.num_replicas_in_sync
     if seed == _UNSET or mean != seed:
         raise ValueError(
-            "All workers must have the same random seed: each shuffles the whole data "
-            "and takes its share, so that with different seeds some examples come "
-            "twice and others never. Call `keras.utils.set_random_seed(seed)` with the "
-            "same number on all workers, before the model is made. Received: "
+            "All workers must have the same random seed. Each shuffles the whole data "
+            "and takes its share, so with different seeds some examples come twice "
+            "and others never. Call `keras.utils.set_random_seed(seed)` with the "
+            "same number on all workers, before the model is created. Received: "
             f"{'no seed' if seed == _UNSET else f'seed {seed}'} on this worker"
             + ("" if mean == seed else ", another on others")
         )
 
 
 def _without_optional(value: Any) -> Any:
-    # Keras' data adapters deliver `None` as an empty `tf.experimental.Optional`.
+    # The data adapters of Keras replace `None` by an empty `tf.experimental.Optional`.
     return None if isinstance(value, tf.experimental.Optional) else value

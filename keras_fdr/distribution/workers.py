@@ -1,4 +1,4 @@
-"""What several workers must agree on."""
+"""Numbers and conditions that several workers must agree on."""
 
 import functools
 from collections.abc import Callable
@@ -8,20 +8,20 @@ import tensorflow as tf
 
 
 def has_several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether replicas run in other processes too."""
+    """Whether replicas also run in other processes."""
     resolver = strategy.cluster_resolver
     workers = resolver.cluster_spec().as_dict() if resolver else {}
     return sum(len(workers.get(job, ())) for job in ("chief", "worker")) > 1
 
 
 def sum_over_replicas(strategy: tf.distribute.Strategy, number: int) -> int:
-    """The sum of each worker's integer over all replicas; waits for all workers."""
+    """Sums the integers of the workers over all replicas. Waits for all workers."""
     sums = _adder(strategy)(tf.constant(number, tf.int64))
     return int(strategy.experimental_local_results(sums)[0])
 
 
 def true_on_all(strategy: tf.distribute.Strategy, condition: bool) -> bool:
-    """Whether `condition` is true on each of the workers; waits for all of them."""
+    """Whether a condition is true on every worker. Waits for all workers."""
     if not has_several_workers(strategy):
         return condition
     holding = sum_over_replicas(strategy, int(condition))
@@ -32,7 +32,7 @@ def true_on_all(strategy: tf.distribute.Strategy, condition: bool) -> bool:
 def _adder(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     def add_up(own: Any) -> Any:
         context = tf.distribute.get_replica_context()
-        # On the replica's own device.
+        # `tf.identity` copies the number to the device of the replica.
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
 
     return tf.function(lambda own: strategy.run(add_up, args=(own,)), autograph=False)

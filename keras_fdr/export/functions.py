@@ -1,7 +1,7 @@
-"""What can be called on an exported trainer (see `export_trainer`).
+"""The functions of an exported trainer (see `export_trainer`).
 
-Each function of this module returns a dictionary from name to a Python function, to be
-traced once, and the signature of its arguments.
+Each function of this module returns a dictionary. It maps a name to a Python function,
+which is traced once, and to the signature of the arguments.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from keras_fdr.notices import notice
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import FULL_BATCH_ROW, ROW
 
-# From a name to a function that is traced once, and the signature of its arguments.
+# It maps a name to a function that is traced once and the signature of its arguments.
 Functions = dict[str, tuple[Callable[..., Any], Any]]
 
 
@@ -83,7 +83,7 @@ def reading(optimizer: FDRSGD) -> Functions:
 
 
 def steering(optimizer: FDRSGD, settable: bool) -> Functions:
-    """`reset_velocities` and, where the learning rate is `settable`, its setting."""
+    """`reset_velocities` and, if the rate is `settable`, `set_learning_rate`."""
 
     def set_learning_rate(learning_rate: Any) -> Any:
         valid = tf.math.is_finite(learning_rate) & (learning_rate >= 0)
@@ -94,7 +94,8 @@ def steering(optimizer: FDRSGD, settable: bool) -> Functions:
             optimizer.learning_rate = learning_rate
             optimizer.observables.reset()
 
-        # Nothing orders what a graph changes after an assertion.
+        # Changes in a graph do not wait for an assertion, so they need a condition,
+        # too.
         tf.cond(valid, cut, lambda: None)
         return tf.convert_to_tensor(optimizer.learning_rate)
 
@@ -113,7 +114,7 @@ def steering(optimizer: FDRSGD, settable: bool) -> Functions:
 def full_batch(
     model: keras.Model, optimizer: FDRSGD, signature: Signature
 ) -> Functions:
-    """`full_batch_add` and `full_batch_gradient`; nothing where f is no mean."""
+    """`full_batch_add` and `full_batch_gradient`, or nothing if f is not a mean."""
     try:
         sums = GradientSums(Objective(model, signature))
         of_batch = tf.function(lambda *batch: sums.of_batch(*batch)[0], autograph=False)
@@ -137,7 +138,7 @@ def full_batch(
         values = tf.nest.map_structure(tf.convert_to_tensor, totals)
         f, norm_squared, examples, _, gradient = sums.finish(*values)
         valid = examples > 0
-        rule = "`full_batch_add` must come first: the pass has no examples."
+        rule = "`full_batch_add` must come first: the pass has no examples yet."
         tf.debugging.Assert(valid, [rule])
 
         def measure() -> Any:

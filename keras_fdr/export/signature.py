@@ -1,4 +1,4 @@
-"""The shapes and dtypes of a batch, from what a compiled model says of itself."""
+"""The shapes and dtypes of a batch, derived from a compiled model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +39,10 @@ _LABELS_LIKE_OUTPUTS = (
 
 
 def check_signature(signature: Any) -> Signature:
-    """A batch signature as a tuple.
+    """Checks a batch signature and returns it as a tuple.
 
     Raises:
-        TypeError: If it is no tuple of 2 or 3 structures of `tf.TensorSpec`.
+        TypeError: If it is not a tuple of 2 or 3 structures of `tf.TensorSpec`.
     """
     parts = isinstance(signature, (tuple, list)) and len(signature) in (2, 3)
     if not parts or not all(
@@ -53,10 +53,10 @@ def check_signature(signature: Any) -> Signature:
 
 
 def default_signature(model: keras.Model) -> Signature:
-    """`(x, y)` of `tf.TensorSpec` with any number of examples.
+    """Derives `(x, y)` of `tf.TensorSpec`, with any number of examples.
 
-    Inputs are those of the model. Labels have the shape and dtype of the outputs, or,
-    for sparse categorical cross-entropy, are int64 without the last axis.
+    x has the inputs of the model. Labels have the shape and dtype of the outputs. Only
+    for sparse categorical cross-entropy they are int64, without the last axis.
 
     Args:
         model: A compiled `keras.Model`.
@@ -69,8 +69,8 @@ def default_signature(model: keras.Model) -> Signature:
             f"{_WHAT_TO_PASS} The inputs of a subclassed or unbuilt model are not "
             f"known. Received: batch_signature=None, model={model.name!r}"
         )
-    # A `Sequential` has one input; `input` is the structure that a functional model
-    # was made of.
+    # A `Sequential` has one input. The `input` of a functional model has the structure
+    # with which it was created.
     functional = not isinstance(model, keras.Sequential)
     x = model.input if functional else model.inputs[0]
     outputs = model.output if functional else model.outputs[0]
@@ -88,7 +88,8 @@ def default_signature(model: keras.Model) -> Signature:
 
 
 def _map(function: Callable[[Any], Any], structure: Any) -> Any:
-    # Keras wraps what a model holds; a signature is plain lists and dictionaries.
+    # Keras wraps the structures of a model. A signature has plain lists and
+    # dictionaries.
     if isinstance(structure, dict):
         return {name: _map(function, part) for name, part in structure.items()}
     if isinstance(structure, (list, tuple)):

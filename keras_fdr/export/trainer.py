@@ -21,19 +21,19 @@ def export_trainer(
     path: str | os.PathLike[str],
     batch_signature: Sequence[Any] | None = None,
 ) -> None:
-    """Writes a model, its optimizer and its record as a SavedModel that trains on.
+    """Writes a model, its optimizer and its record as a SavedModel that can train.
 
-    `tf.saved_model.load(path)` gives an object that goes on from the present state
-    where neither this package nor Keras can be imported. Its functions, each also
+    `tf.saved_model.load(path)` returns an object that resumes from the present state.
+    It needs neither this package nor Keras. It has these functions, which are also
     among its `signatures`:
 
-    - `predict(x)`: the predictions; this is the serving default as well.
-    - `train_step(x, y[, sample_weight])`: one step of `fit`, measured. Returns the
-      loss and metrics as `fit` shows them: averages since the epoch's begin.
+    - `predict(x)`: the predictions. This is also the serving default.
+    - `train_step(x, y[, sample_weight])`: one measured step of `fit`. Returns the
+      loss and metrics as `fit` shows them: averages since the beginning of the epoch.
     - `reset_metrics()`: begins an epoch. Returns the averages of the last one.
     - `observables()`: the record: `names`, `sums`, `steps`, `block_length` and
-      `learning_rate` are the fields of `Record`; `restarts` counts the records that
-      a change of the learning rate cut short. `full_batch_names`, `full_batch_sums`,
+      `learning_rate` are the fields of `Record`. `restarts` counts how often a change
+      of the learning rate ended a record. `full_batch_names`, `full_batch_sums`,
       `full_batch_steps` and `full_batch_block_length` are the record of the
       full-batch passes. With `FDRObservables(per_variable=True)` also
       `variable_names` and `variable_sums` of shape `(blocks, weights, 3)`: O_L, O_R
@@ -41,17 +41,19 @@ def export_trainer(
     - `half_running_average()`: Ō(t), eq. (15), of every observable by its name.
     - `learning_rate()`: η.
     - `set_learning_rate(learning_rate)`: sets η and t = 0, as a cut of `FDRCallback`
-      does. Left out where the learning rate follows a schedule.
+      does. It is left out if the learning rate follows a schedule.
     - `reset_velocities()`: sets every velocity to 0 and t = 0.
     - `full_batch_add(x, y[, sample_weight])`: adds examples to a full-batch pass.
-    - `full_batch_gradient()`: ends the pass: ∇f of the examples added, as `gradient_0`,
-      `gradient_1`, … in the order of `weights`, with `examples`, f, |∇f|²,
-      v·∇f and FDR2's O_FB, eq. (18), which also go into the full-batch record. Left
-      out, with a warning, where f is no mean over examples (see `FullBatchPass`).
+    - `full_batch_gradient()`: ends the pass. Returns ∇f of the examples as
+      `gradient_0`, `gradient_1`, … in the order of `weights`, with `examples`, f,
+      |∇f|², v·∇f and O_FB, the left side of FDR2 (eq. 18). They also go into the
+      full-batch record. It is left out, with a warning, if f is not a mean over
+      examples (see `FullBatchPass`).
 
     Its attributes `weights` (θ), `model_variables` and `optimizer_variables` are lists
-    of variables in Keras' order. `tf.train.Checkpoint` of the object saves and restores
-    all of its state. Cuts made outside are not entered in `FDRCallback.cuts`.
+    of variables in the order of Keras. A `tf.train.Checkpoint` of the object saves and
+    restores all of its state. Cuts of the learning rate by `set_learning_rate` are not
+    in `FDRCallback.cuts`.
 
     Example:
 
@@ -71,22 +73,23 @@ def export_trainer(
     ...     _ = trainer.set_learning_rate(0.9 * trainer.learning_rate())
 
     Args:
-        model: A `keras.Model`, compiled with an `FDRSGD`. Where `batch_signature` is
-            given it need not be built yet.
-        path: Folder to write. Variables of an earlier SavedModel there are replaced.
+        model: A `keras.Model`, compiled with an `FDRSGD`. With a `batch_signature` it
+            need not be built yet.
+        path: Folder to write. An earlier SavedModel there is replaced.
         batch_signature: `(x, y)` or `(x, y, sample_weight)` of (nested)
-            `tf.TensorSpec`, what a batch is, such as `dataset.element_spec`. Only with
-            `sample_weight` here do the functions take it. Defaults to `None`:
-            the model's inputs, and labels of the outputs' shapes (int64 without the
-            last axis for sparse categorical cross-entropy), any number of examples.
+            `tf.TensorSpec` that describes a batch, such as `dataset.element_spec`. The
+            functions take a `sample_weight` only if it is here. Defaults to `None`:
+            the inputs of the model, and labels of the shapes of its outputs (int64
+            without the last axis for sparse categorical cross-entropy), with any
+            number of examples.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`, `path` is not a path, or
-            `batch_signature` is not as above.
+        TypeError: If `model` is not a `keras.Model`, `path` is not a path, or
+            `batch_signature` is not as described above.
         ValueError: If the model has another optimizer, a learning rate that is a
             Python function, weights on several devices, or weights that were frozen
-            after compiling; if `path` is empty; or if `batch_signature` is needed, or
-            does not have the structure of the model.
+            after compiling. If `path` is empty. If `batch_signature` is needed, or does
+            not have the structure of the model.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 3.1 to 3.3.
@@ -112,7 +115,7 @@ def export_trainer(
         },
     )
     observables = optimizer.observables
-    # What is written begins an epoch; the model itself stays as it is.
+    # The file starts at the beginning of an epoch. The model itself does not change.
     state = State(
         [*model.metrics_variables, *observables.variables], model.distribute_strategy
     )
@@ -145,12 +148,12 @@ def _check_path(path: Any) -> None:
 def _check_learning_rate(
     optimizer: FDRSGD,
 ) -> keras.optimizers.schedules.LearningRateSchedule | None:
-    """The schedule, or `None`."""
+    """The learning-rate schedule, or `None`."""
     schedule = _compat.learning_rate_schedule(optimizer)
     kind = keras.optimizers.schedules.LearningRateSchedule
     if schedule is not None and not isinstance(schedule, kind):
         raise ValueError(
-            "The learning rate must be a number or a `LearningRateSchedule`: a Python "
+            "The learning rate must be a number or a `LearningRateSchedule`. A Python "
             f"function cannot be exported. Received: learning_rate={schedule}"
         )
     return schedule
@@ -166,14 +169,14 @@ def _build(model: keras.Model, optimizer: FDRSGD, signature: Signature) -> None:
     weights = optimizer.weights
     if any(isinstance(w.value, tf.distribute.DistributedValues) for w in weights):
         raise ValueError(
-            "The weights must be on one device: make the model without a strategy and "
-            "load them there. Received: weights under "
+            "The weights must be on one device. Create the model without a strategy "
+            "and load them there. Received: weights under "
             f"{type(model.distribute_strategy).__name__}"
         )
     trains = {id(w) for w in model.trainable_variables}
     if trains != {id(w) for w in weights}:
         raise ValueError(
-            "The model must be compiled after layers are frozen or unfrozen, else "
+            "The model must be compiled after layers are frozen or unfrozen. Otherwise "
             f"`fit` does not notice. Received: {len(trains)} trainable weights, and "
             f"an optimizer of {len(weights)}"
         )
@@ -182,9 +185,9 @@ def _build(model: keras.Model, optimizer: FDRSGD, signature: Signature) -> None:
 def _trainer(
     model: keras.Model, optimizer: FDRSGD, parts: functions.Functions
 ) -> tuple[tf.Module, dict[str, Any]]:
-    """What is saved, and its signatures, from `{name: (function, arguments)}`.
+    """Creates the object to save, and its signatures.
 
-    Native functions, variables and tables, and no object of Keras:
+    It has only functions, variables and tables of TensorFlow, and no object of Keras.
     `keras.export.ExportArchive` would write each variable twice.
     """
     trainer = tf.Module()
@@ -196,8 +199,8 @@ def _trainer(
     trainer.model_variables = [v.value for v in model.variables]
     trainer.weights = [v.value for v in optimizer.weights]
     trainer.optimizer_variables = [v.value for v in model.optimizer.variables]
-    # `ConcreteFunction.variables` is in no fixed order, but checkpoints go by the
-    # order of this list. The tensors that a trace captures are in the trace's order.
+    # Checkpoints depend on the order of this list. `ConcreteFunction.variables` has no
+    # fixed order, but the tensors that a trace captures have the order of the trace.
     used: dict = {}
     for endpoint in endpoints.values():
         order = {id(t): i for i, t in enumerate(endpoint.captured_inputs)}

@@ -1,4 +1,4 @@
-"""What a sweep is refused for before it begins."""
+"""Checks of the arguments of a sweep, before it begins."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ def check_arguments(
     mode: str,
     full_batch_every: int,
 ) -> None:
-    """Refuses what no sweep can be made of; the arguments are those of `sweep`.
+    """Checks the arguments of `sweep`.
 
     Raises:
         ValueError: If one is out of range.
     """
     for name, least, value in [
-        # For two passes in the newest half, hence a drift.
+        # Three epochs have two passes in their newest half. A drift needs both.
         *(("stages", 3, stage) for stage in stages),
         *([("initial", 1, initial)] if initial else []),
     ]:
@@ -44,7 +44,7 @@ def check_arguments(
         raise ValueError("`stages` must have at least one stage. Received: none")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ValueError(
-            "`seeds` must be different integers, at least 0, and one of them at least. "
+            "`seeds` must be at least one integer, all different and at least 0. "
             f"Received: seeds={seeds}"
         )
     if mode not in ("independent", "paper"):
@@ -54,7 +54,14 @@ def check_arguments(
 
 
 def check_dynamics(optimizer: FDRSGD) -> None:
-    """Refuses what makes the step's gradient another one than ∇f^B."""
+    """Refuses settings with which the gradient of a step is not ∇f^B.
+
+    Here ∇f^B is the gradient of the loss of the mini-batch.
+
+    Raises:
+        ValueError: If the optimizer clips or accumulates gradients, or its learning
+            rate follows a schedule.
+    """
     for name in (
         "clipnorm",
         "clipvalue",
@@ -64,12 +71,12 @@ def check_dynamics(optimizer: FDRSGD) -> None:
         value = getattr(optimizer, name)
         if value:
             raise ValueError(
-                "FDR2 needs steps with the mini-batch gradient itself: compile without "
+                "FDR2 needs steps with the plain mini-batch gradient. Compile without "
                 f"`{name}`. Received: {name}={value}"
             )
     schedule = _compat.learning_rate_schedule(optimizer)
     if schedule is not None:
         raise ValueError(
-            "A sweep sets the learning rates: give the optimizer a float. "
+            "A sweep sets the learning rates itself. Give the optimizer a float. "
             f"Received: learning_rate={schedule}"
         )

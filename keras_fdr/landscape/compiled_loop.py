@@ -1,4 +1,4 @@
-"""The train step of `fit`, over many chosen batches in one compiled call."""
+"""Many training steps on chosen batches in one compiled call."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from keras_fdr.data import arrays_length, as_arrays
 class CompiledLoop:
     """Trains on chosen examples without leaving the device.
 
-    Each step is `model.train_step`, as in `fit`, with the data held on the device;
-    nothing but the choice of examples is sent to it.
+    Each step is `model.train_step`, as in `fit`. The data stay on the device. Only the
+    numbers of the chosen examples are sent to it.
 
     Args:
         model: A built and compiled `keras.Model`.
-        dataset: What `FullBatchPass` takes; a `tf.data.Dataset` is read into memory.
+        dataset: What `FullBatchPass` takes. A `tf.data.Dataset` is read into memory.
     """
 
     def __init__(self, model: keras.Model, dataset: Any) -> None:
@@ -36,9 +36,10 @@ class CompiledLoop:
 
         Args:
             batches: Integer array of shape `(steps, batch_size)`: the examples of
-                each step. One shape compiles once, whatever `start` and `stop`.
+                each step. The loop compiles once for a shape, for all values of
+                `start` and `stop`.
             start: Integer, the first row to use. Defaults to `0`.
-            stop: Integer, the row before which to stop. Defaults to `None`, all.
+            stop: Integer, the row before which to stop. Defaults to `None`, the end.
         """
         stop = len(batches) if stop is None else stop
         if stop > start:
@@ -55,19 +56,29 @@ class CompiledLoop:
 
 
 def gather(arrays: Any, examples: Any) -> Any:
-    """The given examples of (nested) tensors."""
+    """Picks examples from (nested) tensors.
+
+    Args:
+        arrays: (Nested) tensors whose first axis counts examples.
+        examples: Integer tensor, the numbers of the examples to pick.
+
+    Returns:
+        The same structure with only these examples.
+    """
     return tf.nest.map_structure(lambda a: tf.gather(a, examples), arrays)
 
 
 def independent_batches(
     rng: np.random.Generator, examples: int, batch_size: int, count: int
 ) -> np.ndarray:
-    """Batches drawn independently of one another: E[∇f^B|θ] = ∇f.
+    """Draws batches that are independent of each other.
+
+    Then the mean of the mini-batch gradient is the full gradient: E[∇f^B|θ] = ∇f.
 
     Args:
         rng: A `numpy.random.Generator`.
-        examples: Integer, N_s.
-        batch_size: Integer, |B|: a batch holds no example twice.
+        examples: Integer, the number of examples.
+        batch_size: Integer, the examples of a batch. A batch has no example twice.
         count: Integer, the number of batches.
 
     Returns:
@@ -83,15 +94,15 @@ def independent_batches(
 def shuffled_batches(
     rng: np.random.Generator, examples: int, batch_size: int
 ) -> np.ndarray:
-    """One epoch of the paper's protocol: every example at most once.
+    """Draws one epoch of the paper's protocol: every example at most once.
 
-    What does not fill a batch is left out, since a smaller batch would be drawn from
+    Examples that do not fill a batch are left out. A smaller batch would come from
     another distribution.
 
     Args:
         rng: A `numpy.random.Generator`.
-        examples: Integer, N_s.
-        batch_size: Integer, |B|.
+        examples: Integer, the number of examples.
+        batch_size: Integer, the examples of a batch.
 
     Returns:
         Integer array of shape `(examples // batch_size, batch_size)`.

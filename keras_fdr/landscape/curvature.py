@@ -1,4 +1,4 @@
-"""The curvature that the gradient noise feels, by Hessian-vector products."""
+"""The curvature along the gradient noise, by Hessian-vector products."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +19,15 @@ from keras_fdr.products import dot
 class CurvatureSampler:
     """Draws ∇f^Bᵀ H ∇f^B and v(t+1)ᵀ H v(t+1) at the present weights.
 
-    H is the Hessian of f. A draw takes the direction from one mini-batch and the
-    Hessian from another, independent one, which leaves the mean as it is at the cost
-    of two batches instead of the whole dataset.
+    Here f is the loss over the whole dataset, f^B the loss of a mini-batch B, H the
+    Hessian of f, and v the velocity. A draw takes the direction from one mini-batch and
+    the Hessian from a second, independent one. The mean is the same as with the Hessian
+    of the whole dataset, and a draw costs only two batches.
 
     Args:
         model: A compiled and built `keras.Model`.
-        dataset: What `FullBatchPass` takes; a `tf.data.Dataset` is read into memory.
-        batch_size: Integer, |B|.
+        dataset: What `FullBatchPass` takes. A `tf.data.Dataset` is read into memory.
+        batch_size: Integer, the examples of a mini-batch.
     """
 
     def __init__(self, model: keras.Model, dataset: Any, batch_size: int) -> None:
@@ -52,7 +53,7 @@ class CurvatureSampler:
         Args:
             rng: A `numpy.random.Generator`.
             samples: Integer, the number of draws.
-            velocities: List of `keras.Variable`, v(t). Defaults to none.
+            velocities: List of `keras.Variable`, v(t). Defaults to an empty list.
             momentum: Float, μ. Defaults to `0.0`.
             dampening: Float, ν. Defaults to `0.0`.
 
@@ -93,17 +94,18 @@ class CurvatureSampler:
         return tf.stack([noise, dot(v_next, self.product(second, v_next))])
 
     def product(self, examples: Any, direction: list[Any]) -> list[Any]:
-        """H^B d: the gradient of ∇f^B·d.
+        """The product of the Hessian of f^B with a direction d: the gradient of ∇f^B·d.
 
-        Reverse over reverse: forward over reverse took 1.1 to 1.4 times as long here
-        and fails on recurrent layers inside a compiled function.
+        This is reverse-mode over reverse-mode differentiation. Forward over reverse
+        took 1.1 to 1.4 times as long here. It also fails on recurrent layers inside a
+        compiled function.
 
         Args:
-            examples: Integer tensor, the examples of B.
+            examples: Integer tensor, the examples of the mini-batch B.
             direction: List of tensors, d, one per weight.
 
         Returns:
-            List of tensors.
+            List of tensors, one per weight.
         """
         theta = [w.value for w in self._objective.weights]
         with tf.GradientTape() as tape:
@@ -132,10 +134,16 @@ class CurvatureSampler:
 def noise_curvature(
     model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
 ) -> Estimate:
-    """Tr(HC̃) = E_B[∇f^Bᵀ H ∇f^B] at the present weights, measured directly.
+    """The curvature along the gradient noise at the present weights, Tr(HC̃).
 
-    H is the Hessian of f, with all regularisers. It is the independent check of
-    FDR2, which finds the same number from gradients alone along a run.
+    This is the mean over mini-batches B of the curvature of the loss f in the direction
+    of the mini-batch gradient ∇f^B, times the squared length of this gradient:
+
+        Tr(HC̃) = E_B[∇f^Bᵀ H ∇f^B]
+
+    H is the Hessian of f, with all regularisers. C̃ is the second moment of ∇f^B. FDR2
+    finds the same number along a run, from gradients alone. This function measures it
+    with Hessian-vector products, so it is an independent check.
 
     Example:
 
@@ -152,18 +160,18 @@ def noise_curvature(
     Args:
         model: A compiled `keras.Model`.
         dataset: `tf.data.Dataset` of batches or tuple of arrays, `(x, y)` or
-            `(x, y, sample_weight)`; a `tf.data.Dataset` is read into memory.
-        batch_size: Integer, |B|: the examples of a mini-batch.
-        samples: Integer, at least 2: mini-batches drawn. Defaults to `256`.
-        seed: Integer, which mini-batches are drawn. Defaults to `0`.
+            `(x, y, sample_weight)`. A `tf.data.Dataset` is read into memory.
+        batch_size: Integer, the examples of a mini-batch.
+        samples: Integer, at least 2, the number of draws. Defaults to `256`.
+        seed: Integer, the seed of the draws. Defaults to `0`.
 
     Returns:
         An `Estimate`: the mean and its 95% interval over the samples.
 
     Raises:
         TypeError: If `model` or `dataset` is of another type.
-        ValueError: As `FullBatchPass`, and if `batch_size` or `samples` is out of
-            range.
+        ValueError: Where `FullBatchPass` raises one, or if `batch_size` or `samples`
+            is out of range.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 2.2.
@@ -174,10 +182,12 @@ def noise_curvature(
 def velocity_curvature(
     model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
 ) -> Estimate:
-    """⟨v(t+1)ᵀ H v(t+1)⟩ over the next mini-batch, measured directly.
+    """The curvature along the next velocity, ⟨v(t+1)ᵀ H v(t+1)⟩.
 
-    v(t+1) = μ v(t) − (1−ν) ∇f^B with the present weights and velocities: the right
-    side of FDR2 with momentum, but for the factor η/2 and the average over a run.
+    The next velocity is v(t+1) = μ v(t) − (1−ν) ∇f^B, with the present weights and
+    velocities v(t), momentum μ and dampening ν. ⟨ ⟩ is the mean over mini-batches B,
+    and H the Hessian of the loss f. Times η/2, with the learning rate η, and averaged
+    over a run, this is the right side of FDR2 with momentum.
 
     Example:
 
@@ -194,20 +204,21 @@ def velocity_curvature(
     Args:
         model: A `keras.Model` compiled with `FDRSGD`.
         dataset: As in `noise_curvature`.
-        batch_size: Integer, |B|: the examples of a mini-batch.
-        samples: Integer, at least 2: mini-batches drawn. Defaults to `256`.
-        seed: Integer, which mini-batches are drawn. Defaults to `0`.
+        batch_size: Integer, the examples of a mini-batch.
+        samples: Integer, at least 2, the number of draws. Defaults to `256`.
+        seed: Integer, the seed of the draws. Defaults to `0`.
 
     Returns:
         An `Estimate`: the mean and its 95% interval over the samples.
 
     Raises:
         TypeError: If `model` or `dataset` is of another type.
-        ValueError: As `noise_curvature`, and if the optimizer is no `FDRSGD`.
+        ValueError: Where `noise_curvature` raises one, or if the optimizer is not an
+            `FDRSGD`.
 
     Reference:
-        [Yaida, 2019](https://arxiv.org/abs/1810.00004), eq. (29), with the factor ½
-        that it lacks.
+        [Yaida, 2019](https://arxiv.org/abs/1810.00004), eq. (29), with the missing
+        factor ½.
     """
     optimizer = measuring_optimizer(model, "velocity_curvature")
     dynamics = (optimizer.velocities, optimizer.momentum, optimizer.dampening)
@@ -224,7 +235,7 @@ def _draw(
 ) -> np.ndarray:
     if samples < 2:
         raise ValueError(
-            "`samples` must be at least 2, for an interval. "
+            "`samples` must be at least 2, so that there is an interval. "
             f"Received: samples={samples}"
         )
     sampler = CurvatureSampler(model, dataset, batch_size)
@@ -232,7 +243,7 @@ def _draw(
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:
-    """Refuses a batch size outside [1, examples]."""
+    """Checks that a batch size is between 1 and the number of examples."""
     if not 1 <= batch_size <= examples:
         raise ValueError(
             "`batch_size` must be between 1 and the number of examples, "

@@ -1,4 +1,4 @@
-"""Values with 95% intervals from independent repetitions."""
+"""Values with 95% confidence intervals from independent repetitions."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from scipy.stats import t
 
 
 class Estimate(NamedTuple):
-    """A value and its 95% interval.
+    """A value and its 95% confidence interval.
 
     Args:
         value: Float.
-        low: Float, the lower end; NaN where there is one repetition only.
-        high: Float, the upper end.
+        low: Float, the lower end. NaN if there is only one repetition.
+        high: Float, the upper end. NaN likewise.
     """
 
     value: float
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
 
 def mean(values: ArrayLike) -> Estimate:
-    """The mean of independent values, with Student's t interval.
+    """The mean of independent values, with the interval of Student's t.
 
     Example:
 
@@ -51,8 +51,9 @@ def mean(values: ArrayLike) -> Estimate:
 def ratio(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
     """The ratio of two means over the same repetitions, by the jackknife.
 
-    Leaving out one repetition at a time removes the bias of order 1/repetitions
-    that a mean of ratios has, and gives the spread of a ratio of means.
+    The jackknife leaves out one repetition at a time. This removes the bias of order
+    1/repetitions that the ratio of two means has. It also gives the spread of the
+    ratio.
 
     Example:
 

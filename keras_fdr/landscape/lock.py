@@ -8,7 +8,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _take(descriptor: int) -> None:
-        # The lock lies far behind the text, so that others can read the text.
+        # The locked byte is far behind the text, so that others can read the text.
         os.lseek(descriptor, 2**20, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -20,13 +20,13 @@ else:
 
 
 class DirectoryLock:
-    """Holds a directory until `release`, or until the process ends in any way.
+    """Locks a directory until `release`, or until the process ends in any way.
 
     Args:
         directory: Path object of a directory that exists.
 
     Raises:
-        ValueError: If another sweep holds the directory.
+        ValueError: If another sweep has locked the directory.
     """
 
     def __init__(self, directory: Path) -> None:

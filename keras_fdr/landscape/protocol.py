@@ -1,4 +1,4 @@
-"""The paper's sequential runs over learning rates."""
+"""The sequential runs of the paper over learning rates."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +19,14 @@ from keras_fdr.landscape.compiled_loop import (
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.landscape.rows import SweepRow
-from keras_fdr.landscape.store import Progress, Store
+from keras_fdr.landscape.store import EpochBar, Store
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.snapshot import State
 
-# Draws of the curvature at each full-batch pass.
+# This many times the curvature is drawn at each full-batch pass.
 _CURVATURE_DRAWS = 16
-# Points of each half-running average that are kept for figure 2.
+# This many points of each half-running average are kept for figure 2.
 _SERIES_POINTS = 100
 
 
@@ -45,21 +45,23 @@ def sweep(
 ) -> SweepResults:
     """Trains through a sequence of learning rates and measures FDR2 at each.
 
-    The protocol of appendices B.1 and B.2: one initial run that all seeds share, then
-    stage after stage of (η, epochs), each from where the last one ended, with the
-    velocity set to 0 in between. Seeds differ in their mini-batches only. Each
-    stage's numbers are averages over its newest half, with one full-batch pass an
-    epoch there (or fewer, see `full_batch_every`).
+    This is the protocol of appendices B.1 and B.2 of the paper. All seeds share one
+    initial run. Then follow the stages, each with a learning rate η and a number of
+    epochs. A stage starts where the last one ended, with the velocity v set to 0. The
+    seeds differ only in their mini-batches. The numbers of a stage are averages over
+    its newest half. There one full-batch pass an epoch measures the gradient ∇f of the
+    whole loss f (or fewer passes, see `full_batch_every`).
 
-    Two modes:
+    There are two modes:
 
-    - `"independent"`: each mini-batch is drawn independently of all others and the
-      passes are at random steps, one an epoch; v·∇f is measured with the full-batch
-      gradient. FDR2 holds.
-    - `"paper"`: the data are reshuffled each epoch, the passes are at the epochs'
-      ends, and v·∇f is the average of v(t)·∇f^B over steps (footnote 5). Mini-batches
-      of one epoch are then anti-correlated, and the passes locked to the shuffle:
-      at small η O_FB comes out too small, even negative.
+    - `"independent"`: each mini-batch is drawn independently of all others. The passes
+      are at random steps, one an epoch. v·∇f is measured with the full-batch gradient.
+      FDR2 holds in this mode.
+    - `"paper"`: the data are reshuffled in each epoch, and the passes are at the ends
+      of epochs. v·∇f is the average of v(t)·∇f^B over steps (footnote 5), where ∇f^B is
+      the mini-batch gradient. The mini-batches of one epoch are then anti-correlated,
+      and the passes always come after a whole shuffle. So at small η, O_FB (the left
+      side of FDR2) comes out too small, or even negative.
 
     The model is left as it was found.
 
@@ -83,13 +85,13 @@ def sweep(
     Args:
         model: A `keras.Model` compiled with `FDRSGD`.
         dataset: The training set: a tuple of arrays `(x, y)` or
-            `(x, y, sample_weight)`, or a `tf.data.Dataset` of batches of that form,
-            which is read into memory.
+            `(x, y, sample_weight)`, or a `tf.data.Dataset` of such batches, which is
+            read into memory.
         stages: List of `(learning_rate, epochs)`, in the order to run, with at least
             3 epochs. An epoch is examples // batch_size steps.
-        seeds: Integer, the number of seeds, or a list of integers. Intervals need at
-            least 2. Defaults to `4`.
-        batch_size: Integer, |B|. Defaults to `100`.
+        seeds: Integer, the number of seeds, or a list of integers. Confidence intervals
+            need at least 2. Defaults to `4`.
+        batch_size: Integer, the examples of a mini-batch. Defaults to `100`.
         initial: `(learning_rate, epochs)` of the initial run, or `None` to start
             from the present weights. Defaults to `None`.
         mode: `"independent"` or `"paper"`. Defaults to `"independent"`.
@@ -97,22 +99,23 @@ def sweep(
             next, counted back from the last. A stage needs two in its newest half.
             Defaults to `1`, as in the paper.
         directory: Where to keep the table (`sweep.json`) and the weights after each
-            finished stage. The same call with the same directory goes on after the
-            last finished stage. Defaults to `None`, nothing is kept.
-        verbose: Integer; above 0 a progress bar with the time left is shown.
+            finished stage. The same call with the same directory resumes after the
+            last finished stage. Defaults to `None`: nothing is kept.
+        verbose: Integer. Above 0 a progress bar with the time left is shown.
             Defaults to `1`.
-        progress: Function that is called with a number of epochs whenever as many are
-            done, also by an earlier call with the same directory: for a display over
-            several processes, each with seeds of its own. Defaults to `None`.
+        progress: Function that is called with a number of epochs whenever so many have
+            ended. Epochs of an earlier call with the same directory count, too. Use it
+            for one display of several processes with separate seeds.
+            Defaults to `None`.
 
     Returns:
         `SweepResults`, to pass to `fit`.
 
     Raises:
         TypeError: If `model` or `dataset` is of another type.
-        ValueError: If an argument is out of range, the optimizer is no `FDRSGD` or
-            changes the gradient (clipping, accumulation), or `directory` holds a
-            sweep with other settings.
+        ValueError: If an argument is out of range; if the optimizer is not an `FDRSGD`,
+            or changes the gradient (by clipping or accumulation); or if `directory`
+            holds a sweep with other settings.
         FloatingPointError: If the weights diverge at one of the learning rates.
 
     Reference:
@@ -135,7 +138,7 @@ def sweep(
     store = Store(directory, settings)
     try:
         everything = State(run.variables, model.distribute_strategy)
-        bar = Progress(settings, verbose, progress)
+        bar = EpochBar(settings, verbose, progress)
         return _run_all(run, store, stages, initial, seeds, bar, everything)
     finally:
         store.close()
@@ -147,10 +150,10 @@ def _run_all(
     stages: Sequence[Stage],
     initial: Stage | None,
     seeds: list[int],
-    bar: Progress,
+    bar: EpochBar,
     everything: State,
 ) -> SweepResults:
-    """Trains what is not in the store yet, and leaves the model as it was."""
+    """Trains the stages that are not in the store yet, then restores the model."""
     try:
         start = store.load("initial")
         if start is None:
@@ -176,7 +179,7 @@ def _run_all(
 
 
 class _Run:
-    """One model on its way through the stages."""
+    """Takes one model through the stages."""
 
     def __init__(
         self,
@@ -191,7 +194,8 @@ class _Run:
         if optimizer is not model.optimizer:
             _compat.open_loss_scaling(model.optimizer)
         check_dynamics(optimizer)
-        arrays = as_arrays(dataset)  # One copy for all three.
+        # The pass, the loop and the sampler share this copy.
+        arrays = as_arrays(dataset)
         self._pass = FullBatchPass(model, arrays)
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
@@ -217,7 +221,7 @@ class _Run:
 
     @property
     def variables(self) -> list[Any]:
-        """All that a sweep changes."""
+        """Everything that a sweep changes."""
         optimizer, outer = self._optimizer, self._model.optimizer
         return [
             *self._model.variables,
@@ -241,7 +245,7 @@ class _Run:
         seed: int,
         stage: int,
         measure: bool,
-        progress: Progress,
+        progress: EpochBar,
     ) -> dict[str, Any]:
         """Trains at one learning rate. Returns the row of the table, or nothing."""
         optimizer = self._optimizer
@@ -262,7 +266,7 @@ class _Run:
         record = optimizer.observables.record()
         if not np.isfinite(record.sums).all():
             raise FloatingPointError(
-                "The weights must stay finite: start the sweep at a smaller learning "
+                "The weights must stay finite. Start the sweep at a smaller learning "
                 f"rate. Received: NaN or infinity at learning_rate={learning_rate}"
             )
         return self._row(learning_rate, record, measured, at_step) if measure else {}
@@ -325,7 +329,7 @@ class _Run:
 def _thin_series(record: Record) -> dict[str, list[float]]:
     steps, dissipation = record.series("dissipation")
     _, fluctuation = record.series("fluctuation")
-    # Evenly over a logarithmic axis, on which figure 2 is drawn.
+    # The points are evenly spaced on the logarithmic axis of figure 2.
     wanted = np.geomspace(1, len(steps), _SERIES_POINTS).round().astype(int) - 1
     kept = np.unique(wanted)
     return {

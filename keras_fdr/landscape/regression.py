@@ -1,4 +1,7 @@
-"""What the dependence of O_FB on the learning rate says of the landscape."""
+"""What the dependence of O_FB on the learning rate tells about the landscape.
+
+O_FB is the left side of FDR2, the full-batch dissipation.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,50 +12,58 @@ import numpy as np
 from keras_fdr.landscape.estimates import Estimate, mean, ratio
 from keras_fdr.landscape.results import SweepResults
 
-# The extrapolation to η → 0 rests on so many of the smallest learning rates.
+# The extrapolation to η → 0 uses this many of the smallest learning rates.
 _EXTRAPOLATED_FROM = 3
-# Where O_FB is within this of (η/2)⟨vᵀHv⟩ the loss counts as harmonic.
+# If O_FB is within this share of (η/2)⟨vᵀHv⟩, the loss counts as harmonic.
 MARGIN = 0.1
-# A stage in which more of O_FB is due to f still falling had not become stationary.
+# If a larger share of O_FB comes from a loss f that still falls, the stage was not
+# stationary.
 STATIONARY_WITHIN = 0.05
-# In equilibrium the two sides of FDR1 are this close.
+# In a stationary state the two sides of FDR1 are within this share of each other.
 EQUILIBRATED_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """What `fit` found; every number an `Estimate` with its 95% interval over seeds.
+    """What `fit` found. Every number is an `Estimate` with a 95% interval over seeds.
+
+    In the fields below, η is the learning rate, μ the momentum, ν the dampening, v the
+    velocity, f the loss over the whole dataset and H its Hessian. C̃ is the second
+    moment of the mini-batch gradient. O_FB is the left side of FDR2, and ⟨ ⟩ the
+    average over steps.
 
     Args:
         mode: `"independent"` or `"paper"`, how batches were drawn.
-        seeds: Integer, the number of seeds that the intervals rest on.
+        seeds: Integer, the number of seeds behind the intervals.
         learning_rates: Tuple of floats, η, ascending.
         full_batch_dissipation: Tuple of `Estimate`, ⟨O_FB⟩ at each η.
-        slope: ⟨O_FB⟩/η at the smallest η: the paper's line through the origin.
+        slope: ⟨O_FB⟩/η at the smallest η, the slope of the paper's line through the
+            origin.
         noise_curvature: Tr(HC̃) in the limit η → 0,
-            2 (1−μ²)/(1−ν)² · ⟨O_FB⟩/η. This is the quantity without momentum; the
-            curvature that the velocity feels is `velocity_curvature`.
-        direct_noise_curvature: The same limit of Tr(HC̃) as Hessian-vector products
-            measured it along the same runs: the independent check.
+            2 (1−μ²)/(1−ν)² · ⟨O_FB⟩/η: the curvature along the gradient noise. The
+            curvature along the velocity is `velocity_curvature`.
+        direct_noise_curvature: The same limit of Tr(HC̃), as Hessian-vector products
+            measured it along the same runs. It is an independent check.
         velocity_curvature: ⟨vᵀHv⟩ in the limit η → 0, 2 ⟨O_FB⟩/η.
         gradient_second_moment: Tr C̃ in the limit η → 0.
         hessian_magnitude: Tr(HC̃)/Tr C̃ in the limit η → 0: the mean curvature over
-            the directions in which the noise fluctuates.
-        nonlinearity: Tuple of `Estimate`, ⟨O_FB⟩/(slope·η) − 1 at each η: what the
-            paper reads. It also has a share of C̃ that changes with η, which even a
+            the directions of the noise.
+        nonlinearity: Tuple of `Estimate`, ⟨O_FB⟩/(slope·η) − 1 at each η. The paper
+            uses this quantity. It also contains the change of C̃ with η, which even a
             quadratic loss has.
-        residual: Tuple of `Estimate`, ⟨O_FB⟩/((η/2)⟨vᵀHv⟩) − 1 at each η: 0 for
-            every quadratic loss, so this one shows anharmonicity alone (and kinks,
-            as of ReLU, which the loss feels but Hessian-vector products do not). The
-            approximation holds where the interval is within ±10%, fails where it is
-            beyond, and is undecided otherwise.
-        drift: Tuple of `Estimate`, the share of ⟨O_FB⟩ at each η that is due to f
-            still falling: where it is beyond ±5%, the stage was too short to become
+        residual: Tuple of `Estimate`, ⟨O_FB⟩/((η/2)⟨vᵀHv⟩) − 1 at each η. It is 0 for
+            every quadratic loss, so it shows only anharmonicity. (It also shows kinks
+            such as those of ReLU, which change the loss but not the Hessian-vector
+            products.) The approximation holds if the interval is within ±10%, fails if
+            all of the interval is outside, and is undecided otherwise.
+        drift: Tuple of `Estimate`, the share of ⟨O_FB⟩ at each η that comes from a loss
+            f that still falls. If it is beyond ±5%, the stage was too short to become
             stationary, and is not judged.
-        ratio: Tuple of `Estimate`, Ō_L/Ō_R of FDR1 at each η: stationarity of all
-            directions, also of those that f hardly depends on.
-        extrapolation: String, how the limit was taken.
-        verdict: String, where the harmonic approximation ends.
+        ratio: Tuple of `Estimate`, the ratio Ō_L/Ō_R of the two sides of FDR1 at each
+            η. It tests whether all directions are stationary, also those on which f
+            hardly depends.
+        extrapolation: String that says how the limit was taken.
+        verdict: String that says where the harmonic approximation ends.
     """
 
     mode: str
@@ -74,7 +85,7 @@ class Landscape:
 
     @property
     def harmonic_up_to(self) -> float | None:
-        """The largest η up to which the approximation is found to hold, or `None`."""
+        """The largest η up to which the approximation holds, or `None`."""
         held = None
         for rate, residual, drift in self._judged():
             if not (is_stationary(drift) and _is_harmonic(residual)):
@@ -84,7 +95,7 @@ class Landscape:
 
     @property
     def anharmonic_from(self) -> float | None:
-        """The smallest η at which it is found to fail, or `None`."""
+        """The smallest η at which the approximation fails, or `None`."""
         for rate, residual, drift in self._judged():
             if is_stationary(drift) and _is_anharmonic(residual):
                 return rate
@@ -123,14 +134,21 @@ class Landscape:
 
 
 def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
-    """Reads the landscape from a sweep: FDR2, section 3.2 of the paper.
+    """Computes properties of the loss landscape from a sweep, by FDR2.
+
+    FDR2 (section 3.2 of the paper) relates averages over the steps t of a stationary
+    run:
 
         (1−ν)⟨|∇f|²⟩ − μ⟨v·∇f⟩ = (η/2) ⟨v(t+1)ᵀ H v(t+1)⟩ + O(η²)
 
-    Eq. (29) of the paper lacks the factor ½. As η → 0,
-    ⟨vᵀHv⟩ → (1−ν)²/(1−μ²) Tr(HC̃), hence Tr(HC̃) ≈ 2 (1−μ²)/(1−ν)² ⟨O_FB⟩/η. The
-    limit is the intercept of a straight line through ⟨O_FB⟩/η against η at the three
-    smallest η, fitted for each seed by itself.
+    The left side is ⟨O_FB⟩. Here η is the learning rate, μ the momentum, ν the
+    dampening, v the velocity, f the loss over the whole dataset and H its Hessian. Eq.
+    (29) of the paper lacks the factor ½. As η → 0, ⟨vᵀHv⟩ → (1−ν)²/(1−μ²) Tr(HC̃), so
+    Tr(HC̃) ≈ 2 (1−μ²)/(1−ν)² ⟨O_FB⟩/η. C̃ is the second moment of the mini-batch
+    gradient.
+
+    For the limit, a straight line is fitted to ⟨O_FB⟩/η against η at the three smallest
+    η, separately for each seed. Its intercept is the limit.
 
     Example:
 
@@ -148,7 +166,7 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
     6.0 0.2
 
     Args:
-        results: `SweepResults`, or the file or directory of a sweep.
+        results: `SweepResults`, or the path of the file or directory of a sweep.
 
     Returns:
         A `Landscape`.
@@ -229,16 +247,25 @@ def _minus_one(estimate: Estimate) -> Estimate:
 
 
 def is_stationary(drift: Estimate) -> bool:
-    """Whether the share of O_FB that is due to drift, an `Estimate`, is small."""
+    """Whether the share of O_FB that comes from a falling loss is small.
+
+    Args:
+        drift: An `Estimate`, of `Landscape.drift`.
+    """
     return abs(drift.value) < STATIONARY_WITHIN
 
 
 def is_equilibrated(drift: Estimate, ratio: Estimate) -> bool:
-    """Whether a stage had come to rest, as far as can be told.
+    """Whether a stage was stationary, as far as this can be known.
 
-    That is: the drift, an `Estimate`, is small, and the ratio of FDR1's two sides, one
-    too, is not shown to be off. At small η the left side is noisy, so a ratio alone
-    tells little: its whole interval must be beyond, or itself where there is none.
+    The drift must be small, and the ratio of the two sides of FDR1 must not be shown to
+    differ from 1. At small η the left side is noisy, so the ratio alone tells little.
+    It counts as different from 1 only if its whole interval is beyond 1 ± 5%. Without
+    an interval the ratio itself counts.
+
+    Args:
+        drift: An `Estimate`, of `Landscape.drift`.
+        ratio: An `Estimate`, of `Landscape.ratio`.
     """
     low, high = (ratio.value,) * 2 if np.isnan(ratio.low) else ratio[1:]
     off = low > 1 + EQUILIBRATED_WITHIN or high < 1 - EQUILIBRATED_WITHIN
@@ -258,13 +285,13 @@ def _verdict(
 ) -> str:
     if any(np.isnan(r.low) for r in residual):
         return (
-            "No verdict: one seed gives no interval. Run the sweep with at least two, "
-            "better four."
+            "No verdict: one seed gives no interval. Run the sweep with at least two "
+            "seeds, or better four."
         )
     if mode == "paper":
         return (
-            "No verdict: with one shuffle an epoch O_FB is too small, the more so the "
-            'smaller the learning rate. Run the sweep with mode="independent".'
+            "No verdict: with one shuffle an epoch, O_FB is too small, most at small "
+            'learning rates. Run the sweep with mode="independent".'
         )
     groups: dict[str, list[str]] = {}
     for rate, r, drift in zip(eta, residual, drifts, strict=True):
@@ -281,7 +308,7 @@ def _verdict(
         verdict += " More seeds or longer stages narrow the intervals."
     if "is not judged" in groups:
         verdict += (
-            " Not judged are stages in which more than "
+            " Stages are not judged if more than "
             f"{STATIONARY_WITHIN:.0%} of O_FB came from a loss that still drifted: "
             "train longer there."
         )

@@ -1,4 +1,4 @@
-"""What a sweep measured, as a table."""
+"""The table of what a sweep measured."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from keras_fdr.landscape.rows import COLUMNS, SweepRow
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# These are no measurements of one number.
+# These fields are not measured numbers.
 _NOT_A_NUMBER = ("seed", "stage", "series")
 
 
@@ -32,7 +32,7 @@ class SweepResults:
     array([[3., 5.]])
 
     Args:
-        settings: Dictionary of what was asked for: `mode`, `stages`, `initial`,
+        settings: Dictionary of the settings of the sweep: `mode`, `stages`, `initial`,
             `seeds`, `batch_size`, `examples`, `momentum`, `dampening`, `l2`.
         rows: List of `SweepRow`, or of dictionaries with its fields.
             Defaults to an empty list.
@@ -165,12 +165,12 @@ class SweepResults:
         return DataFrame(lines, columns=names)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table as JSON; a file of that name is replaced when complete.
+        """Writes the table as JSON. A file of that name is replaced by a complete one.
 
         Args:
             path: File name or path object.
         """
-        # Every row has a line of its own.
+        # Every row has a separate line.
         table = [row.to_dict() for row in self.rows]
         rows = ",\n".join(map(json.dumps, table))
         settings = json.dumps(self.settings)
@@ -212,7 +212,7 @@ def _checksum(settings: Any, rows: Any) -> str:
 
 
 def _checked(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The settings and rows of a file, if they are those that were written."""
+    """The settings and rows of a file, if they are what was written."""
     # Files of older versions have no checksum. Files of the examples also say when they
     # were made, and with what.
     if not isinstance(content, dict) or not {"settings", "rows"} <= set(content):

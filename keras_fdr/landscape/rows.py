@@ -68,7 +68,7 @@ class SweepRow:
         return self.to_dict() == other.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as it stands in a file, without numbers that are NaN."""
+        """The row as a dictionary for a file, without numbers that are NaN."""
         values = {name: getattr(self, name) for name in COLUMNS}
         return {name: value for name, value in values.items() if not _is_nan(value)}
 

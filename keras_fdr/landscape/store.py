@@ -1,4 +1,4 @@
-"""What a sweep keeps on disk, and how far it has come."""
+"""What a sweep keeps on disk, and its progress bar."""
 
 import io
 import os
@@ -16,14 +16,14 @@ from keras_fdr.landscape.rows import SweepRow
 
 
 class Store:
-    """The table of a sweep and the weights to go on from.
+    """The table of a sweep, and the weights to resume from.
 
-    The table is written before the weights, so a kill in between repeats a stage,
-    with the same outcome.
+    The table is written before the weights. After a kill in between, the sweep repeats
+    one stage, with the same outcome.
 
     Args:
         directory: Path, or `None` to keep everything in memory.
-        settings: Dictionary, what was asked for.
+        settings: Dictionary of the arguments of the sweep, and of what they mean.
 
     Raises:
         ValueError: If the directory holds a sweep with other settings.
@@ -57,8 +57,8 @@ class Store:
             differ = [k for k in settings if settings[k] != theirs.get(k)]
             if differ:
                 raise ValueError(
-                    "A sweep goes on with the settings it began with: take another "
-                    "directory, or the same settings. Received: "
+                    "A sweep resumes with the settings it began with. Use the same "
+                    "settings, or another directory. Received: "
                     f"{str(self._directory)!r} "
                     + ", ".join(
                         f"with {k}={theirs.get(k)} instead of {settings[k]}"
@@ -74,7 +74,7 @@ class Store:
             self._lock.release()
 
     def add(self, row: SweepRow, weights: list[np.ndarray]) -> None:
-        """Keeps one finished stage."""
+        """Keeps one finished stage, and the weights at its end."""
         rows = self.results.rows
         key = row.seed, row.stage
         rows[:] = [r for r in rows if (r.seed, r.stage) != key]
@@ -84,7 +84,7 @@ class Store:
         self.save(f"seed_{row.seed}", weights, stages=row.stage + 1)
 
     def finished_stages(self, seed: int) -> tuple[int, list[np.ndarray] | None]:
-        """How many stages a seed has behind it, and its weights, else `None`."""
+        """How many stages a seed has finished, and its weights, or `None`."""
         path = self._path(f"seed_{seed}")
         if path is None or not path.exists():
             return 0, None
@@ -96,14 +96,14 @@ class Store:
         return stages, weights
 
     def load(self, name: str) -> list[np.ndarray] | None:
-        """The weights kept under a name, else `None`."""
+        """The weights kept under a name, or `None`."""
         path = self._path(name)
         if path is None or not path.exists():
             return None
         return self._read(path)[1]
 
     def save(self, name: str, weights: list[np.ndarray], stages: int = 0) -> None:
-        """Keeps weights under a name; the file changes when it is complete."""
+        """Keeps weights under a name. A file is replaced only by a complete one."""
         path = self._path(name)
         if path is None:
             return
@@ -123,22 +123,22 @@ class Store:
             shapes = [list(w.shape) for w in weights]
             if shapes != self.results.settings.get("shapes", shapes):
                 raise ValueError(f"it holds weights of the shapes {shapes}")
-        except Exception as error:  # A damaged archive can raise any of a dozen.
+        except Exception as error:  # A damaged archive can raise many kinds.
             raise ValueError(
-                "A file of weights must be one that a sweep wrote, and complete. "
-                "Delete it to train from the start what it holds. "
+                "A file of weights must be a complete file that a sweep wrote. "
+                "Delete it to train again what it holds. "
                 f"Received: {str(path)!r} ({error})"
             ) from error
         return stages, weights
 
 
-class Progress:
+class EpochBar:
     """A progress bar over all epochs of a sweep, with the time left.
 
     Args:
         settings: The settings of the sweep.
-        verbose: Integer; 0 shows nothing.
-        function: What else is told of each number of epochs, or `None`.
+        verbose: Integer. 0 shows nothing.
+        function: A function that is also called with each number of epochs, or `None`.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from keras_fdr.optimizer.arguments import (
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.global_batch import EffectiveGradientOptimizer
-from keras_fdr.optimizer.resume_point import Progress
+from keras_fdr.optimizer.resume_point import ResumePoint
 from keras_fdr.products import stacked
 from keras_fdr.saving import SavedState
 
@@ -105,7 +105,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         self._slots = []
         self.observables = observables or FDRObservables(name="observables")
         self.cut_table = CutTable(name="cut_table")
-        self.progress = Progress(name="progress")
+        self.progress = ResumePoint(name="progress")
         self.final_decay = DecayState(name="final_decay")
 
     # Compiled into the train step, where a later change would go unnoticed:

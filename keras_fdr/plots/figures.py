@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(figsize: tuple[float, float]) -> "Figure":
-    """An empty figure. Only this needs matplotlib, so that it can be missing."""
+    """Creates an empty figure. Only this function needs matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -21,7 +21,7 @@ def new_figure(figsize: tuple[float, float]) -> "Figure":
 def finish(
     figure: "Figure", path: str | os.PathLike[str] | None, title: str | None
 ) -> "Figure":
-    """Adds the title and writes the file, if there are any."""
+    """Adds the title and writes the file, where these are given."""
     if title:
         figure.suptitle(title, fontsize="medium")
     if path is not None:

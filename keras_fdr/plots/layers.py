@@ -1,4 +1,4 @@
-"""FDR1 of every weight tensor, drawn against time."""
+"""A picture of FDR1 for every weight tensor, against steps."""
 
 import os
 from collections.abc import Mapping
@@ -20,11 +20,13 @@ def layers(
 ) -> "Figure":
     """Draws the ratio of FDR1 for every weight tensor against steps, as a heat map.
 
-    A row is a weight tensor, the colour of a cell the half-running ratio O_L/O_R at
-    that t, on a log scale from 0.1 to 10 (beyond it the colours of the ends). White
-    is 1, as in a stationary state: a row that stays red has a layer that is still
-    pulled inward, one that is blue a layer driven outward, down to a negative ratio.
-    Grey is undefined, where a tensor does not move.
+    A row is a weight tensor. The colour of a cell is the half-running ratio of the two
+    sides of FDR1, Ō_L/Ō_R, after t steps. The scale is logarithmic from 0.1 to 10, and
+    values beyond it have the colours of its ends. White is 1, the value in a stationary
+    state. Red is above 1: the loss still pulls the weights inward. Blue is below 1,
+    also
+    negative: the weights still grow. Grey means that the ratio is undefined because the
+    tensor does not move.
 
     Example:
 
@@ -43,7 +45,7 @@ def layers(
         source: Dictionary from a name to a `Record`, as
             `FDRObservables.record_by_variable` gives it; an `FDRObservables` with
             `per_variable=True`; or an optimizer or model that has one.
-        path: Where to write the picture; its ending gives the format.
+        path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
 
@@ -52,8 +54,8 @@ def layers(
 
     Raises:
         TypeError: If `source` is none of these.
-        ValueError: If `source` has no step yet, if its records are not of the same
-            steps, or if it was made without `per_variable=True`.
+        ValueError: If `source` has not recorded a step yet, if its records are not of
+            the same steps, or if it was created without `per_variable=True`.
         ImportError: If matplotlib is not installed.
     """
     records = _as_records(source)
@@ -102,7 +104,7 @@ def _as_records(source: Any) -> Mapping[str, Record]:
 
 
 def _common_steps(records: Mapping[str, Record]) -> np.ndarray:
-    """The last step of each block, the same for all records."""
+    """The last step of each block, which must be the same for all records."""
     ends = [record.series("dissipation")[0] for record in records.values()]
     if not ends or len(ends[0]) == 0:
         raise ValueError("`source` must have recorded a step. Received: none yet")
@@ -116,14 +118,14 @@ def _common_steps(records: Mapping[str, Record]) -> np.ndarray:
 
 
 def _ratio(record: Record) -> np.ndarray:
-    """O_L/O_R at the end of each block; NaN where it is undefined."""
+    """Ō_L/Ō_R at the end of each block. It is NaN where it is undefined."""
     left, right = (record.series(name)[1] for name in ("dissipation", "fluctuation"))
     defined = np.isfinite(left) & np.isfinite(right) & (right > 0)
     return np.divide(left, right, out=np.full_like(left, np.nan), where=defined)
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
-    """Cells around the blocks' ends; positive, for the log axis."""
+    """The edges of cells around the ends of blocks, positive for the log axis."""
     middle = (steps[1:] + steps[:-1]) / 2
     last = steps[-1] + (steps[-1] - middle[-1] if len(middle) else steps[-1] / 2)
     return np.concatenate([[steps[0] / 2], middle, [last]])

@@ -31,12 +31,16 @@ def landscape(
 ) -> "Figure":
     """Draws FDR2 against the learning rate, figure 3 of the paper.
 
-    Top: ⟨O_FB⟩ at each η with its 95% interval over seeds, and the paper's line
-    through the origin and the smallest η. Bottom: how far each point is from the line
-    (nonlinearity) and from (η/2)⟨vᵀHv⟩ (residual), the quantity that vanishes for
-    every quadratic loss. Open symbols mark stages that were not yet stationary: over
-    5% of O_FB is due to a loss that still fell, or the ratio of FDR1's two sides is
-    beyond 1 ± 5% with its whole interval (without an interval: by itself).
+    The upper panel has ⟨O_FB⟩, the left side of FDR2, at each learning rate η with its
+    95% interval over seeds. It also has the paper's line through the origin and the
+    point of the smallest η. The lower panel has the distance of each point from this
+    line (nonlinearity) and from (η/2)⟨vᵀHv⟩ (residual). The residual is 0 for every
+    quadratic loss.
+
+    Open symbols mark stages that were not yet stationary. In these, over 5% of O_FB
+    came from a loss that still fell, or the ratio of the two sides of FDR1 differed
+    from 1. The ratio counts as different if its whole interval is beyond 1 ± 5%.
+    Without an interval the ratio itself counts.
 
     Example:
 
@@ -57,7 +61,7 @@ def landscape(
     Args:
         landscapes: A `Landscape`; `SweepResults`, or the path of a sweep; or a
             dictionary from a label to one of these, to compare.
-        path: Where to write the picture; its ending gives the format.
+        path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
 
@@ -93,7 +97,7 @@ def landscape(
     top.set(ylabel=r"$\langle O_{FB} \rangle$")
     bottom.set(xlabel=r"learning rate $\eta$", ylabel="relative deviation")
     for axis in (top, bottom):
-        # No error bar can reach the legend there.
+        # Next to the axes, the legend cannot cover an error bar.
         axis.legend(frameon=False, fontsize="small", **BESIDE)
     return finish(figure, path, title)
 
@@ -106,9 +110,10 @@ def sequential_runs(
 ) -> "Figure":
     """Draws the stages of one seed, figure 2 of the paper.
 
-    The half-running averages of O_L (dotted) and O_R (solid) against t, one colour a
-    learning rate. They meet in a stationary state, the later the smaller η is. Where
-    they are more than 5% apart at the end of a stage, the legend has their ratio.
+    The picture has the half-running averages of O_L (dotted) and O_R (solid), the two
+    sides of FDR1, against the step t. Each learning rate η has its own colour. The two
+    lines meet in a stationary state, which takes longer at a smaller η. If they are
+    more than 5% apart at the end of a stage, the legend has their ratio.
 
     Example:
 
@@ -121,8 +126,8 @@ def sequential_runs(
 
     Args:
         results: `SweepResults`, or the path of a sweep.
-        seed: Integer, which seed. Defaults to `None`, the first.
-        path: Where to write the picture; its ending gives the format.
+        seed: Integer, which seed to draw. Defaults to `None`, the first.
+        path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
 
@@ -161,7 +166,7 @@ def sequential_runs(
         axis.plot(series["steps"], series["fluctuation"], color=color, label=label)
         axis.plot(series["steps"], series["dissipation"], ":", color=color)
     axis.set(xscale="log", xlabel="steps t in the stage")
-    # O_L is noisy while a stage is young, and then also negative.
+    # O_L is noisy at the beginning of a stage, and can be negative there.
     axis.set_yscale("log", nonpositive="mask")
     axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
     axis.legend(frameon=False, fontsize="small", **(BESIDE if many else {}))
@@ -176,7 +181,7 @@ def _points(
     marker: str,
     label: str | None,
 ) -> None:
-    """Points with error bars, open where the stage was not stationary yet."""
+    """Draws points with error bars, open where the stage was not stationary yet."""
     filled_ones = map(is_equilibrated, found.drift, found.ratio)
     points = zip(found.learning_rates, estimates, filled_ones, strict=True)
     for eta, estimate, filled in points:

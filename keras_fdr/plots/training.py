@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class _Panel(NamedTuple):
-    """One panel of `schedule`: for each curve, names (the first found) and style."""
+    """One panel of `schedule`.
+
+    A curve is drawn from the first of its names that a history has.
+    """
 
     ylabel: str
     yscale: str
@@ -47,9 +50,9 @@ def equilibration(
 ) -> "Figure":
     """Draws the approach to stationarity, figure 1 of the paper.
 
-    Top: the mini-batch loss f^B and its half-running average. Bottom: the
-    half-running averages of O_L and O_R against t, on log axes. They meet in a
-    stationary state (FDR1).
+    The upper panel has the mini-batch loss f^B and its half-running average. The lower
+    panel has the half-running averages of O_L (dissipation) and O_R (fluctuation)
+    against the step t, on log axes. They meet in a stationary state (FDR1).
 
     Example:
 
@@ -61,9 +64,9 @@ def equilibration(
     2
 
     Args:
-        source: A `Record`, the path of one that `Record.save` wrote, an
+        source: A `Record`, the path of a file that `Record.save` wrote, an
             `FDRObservables`, or an optimizer or model that has one.
-        path: Where to write the picture; its ending gives the format.
+        path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
 
@@ -91,7 +94,7 @@ def equilibration(
         axes[-1].plot(*record.series(name), style, label=label)
     axes[-1].set(xlabel="steps t", ylabel="half-running average")
     axes[-1].set_xscale("log")
-    # O_L is noisy while the record is young, and then also negative.
+    # O_L is noisy in a short record, and can be negative there.
     axes[-1].set_yscale("log", nonpositive="mask")
     axes[-1].legend(frameon=False)
     if np.isfinite(record.learning_rate):
@@ -107,9 +110,9 @@ def schedule(
 ) -> "Figure":
     """Draws runs against epochs, figure 4 of the paper.
 
-    From top to bottom: the learning rate η; the loss over the training set; the
-    accuracies on the training set (solid) and the test set (dashed); and the ratio
-    of FDR1's two sides. A quantity that no history has is left out.
+    The panels are, from top to bottom: the learning rate η; the loss over the training
+    set; the accuracies on the training set (solid) and the test set (dashed); and the
+    ratio of the two sides of FDR1. A quantity that no history has is left out.
 
     Example:
 
@@ -122,11 +125,11 @@ def schedule(
     Args:
         histories: Dictionary from a run's label to its history: a
             `keras.callbacks.History`, or its dictionary of lists.
-        path: Where to write the picture; its ending gives the format.
+        path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
-        colors: List of matplotlib colours, one a run. Defaults to `None`, those of
-            its cycle.
+        colors: List of matplotlib colours, one a run. Defaults to `None`, the colours
+            of its cycle.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -154,7 +157,8 @@ def schedule(
     colors = [f"C{number}" for number in range(len(runs))] if colors is None else colors
     if len(colors) < len(runs):
         raise ValueError(
-            f"`colors` must be one a run, here {len(runs)}. Received: colors={colors}"
+            f"`colors` must have one colour a run, here {len(runs)}. "
+            f"Received: colors={colors}"
         )
     figure = new_figure(figsize=(6.4, 1 + 2 * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]

@@ -1,4 +1,4 @@
-"""What a run needs to resume exactly after it was killed."""
+"""Everything that a killed run needs to resume exactly."""
 
 from keras_fdr.restart.chief import on_chief
 

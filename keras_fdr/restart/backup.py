@@ -1,4 +1,4 @@
-"""Backups of `BackupAndRestore` that a kill left half written."""
+"""Repairs backups of `BackupAndRestore` that a kill left half written."""
 
 import json
 import os
@@ -15,26 +15,35 @@ from keras_fdr.notices import notice
 
 
 class _Point(NamedTuple):
-    """Where a run goes on."""
+    """The point from which a run resumes."""
 
     epoch: int
     iterations: int
     ended: bool
 
 
-def mend(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
+def repair_backup(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
     """Makes the files of a backup agree, before Keras reads them.
 
-    Keras writes the weights to one file and then the epoch to another. A run that is
-    killed between the two goes on with the new weights in the old epoch, which so is
-    run twice; one that is killed while the second is empty, or in the first backup of
-    all, fails to restart; and one that is killed while a finished run's backup is
-    deleted may take new weights for trained ones. The weights' file also holds the
-    optimizer's `Progress`, so the epoch can be had from there.
+    Keras writes the weights to one file and then the epoch to another, the metadata.
+    The weights' file also holds the `ResumePoint` of the optimizer, so it knows the
+    epoch, too. What happens depends on the point of the kill:
+
+    - Between the two files: Keras would resume with the new weights in the old epoch,
+      and run this epoch twice. Here the metadata get the epoch of the weights.
+    - While the metadata are written: Keras fails on an empty file. The repair is the
+      same.
+    - While the weights are written: Keras takes the previous weights, if the newest
+      file exists. Here they also replace a file that is missing.
+    - In the first backup of a run: Keras fails on the broken weights. Here they are
+      deleted, and training starts at the first epoch.
+    - While the backup of a finished run is deleted: only metadata may be left, and
+      Keras would take the new weights of the model for trained ones. Here the metadata
+      are deleted, and training starts at the first epoch.
 
     Args:
         backup: A `keras.callbacks.BackupAndRestore`.
-        epochs: Integer, the epochs that `fit` was asked for, or `None`.
+        epochs: Integer, the argument `epochs` of `fit`, or `None`.
     """
     files = _compat.backup_files(backup)
     weights, metadata, previous, _ = map(Path, files)
@@ -42,7 +51,7 @@ def mend(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
         return
     point = _point_in(weights)
     if point is None and _point_in(previous) is not None:
-        # Keras does so as well, unless the newest file is missing.
+        # Keras does the same, unless the newest file is missing.
         with open(previous, "rb") as source:
             write_atomically(weights, lambda file: shutil.copyfileobj(source, file))
         point = _point_in(weights)
@@ -66,14 +75,15 @@ def mend(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
 
 
 def _point_in(path: Path) -> _Point | None:
-    """Where a file of weights goes on; `None` if it does not say, or is broken."""
+    """The point in a file of weights. `None` if it has none, or is broken."""
     found: list[_Point] = []
 
     def visit(name: str, group: h5py.Group) -> None:
         if name.endswith("progress/vars"):
             optimizer = name.removesuffix("progress/vars")
             point = _Point(*(group[str(i)][()].item() for i in range(3)))
-            # Else saved within an epoch, or after epochs without `FDRCallback`.
+            # Otherwise the file was saved in mid-epoch, or after epochs without
+            # `FDRCallback`.
             if point.iterations == file[f"{optimizer}vars/0"][()]:
                 found.append(point)
 
@@ -105,5 +115,5 @@ def _epoch_in(metadata: Path) -> Any:
 def _new_start(backup: keras.callbacks.BackupAndRestore, when: str) -> str:
     return (
         f"The run was killed when its backup in {os.fspath(backup.backup_dir)!r} "
-        f"{when}, and no other is left: training starts at the first epoch."
+        f"{when}, and there is no other backup. So training starts at the first epoch."
     )

@@ -1,4 +1,4 @@
-"""What stands beside `FDRCallback` in `fit`, and what a restart makes of it."""
+"""Checks the other callbacks of `fit` and repairs an interrupted backup."""
 
 import dis
 from collections.abc import Iterator, Mapping
@@ -18,12 +18,12 @@ from keras.callbacks import (
 
 from keras_fdr import _compat
 from keras_fdr.notices import notice
-from keras_fdr.restart.backup import mend
+from keras_fdr.restart.backup import repair_backup
 from keras_fdr.restart.chief import unwrapped
 
 _SAVERS = (BackupAndRestore, ModelCheckpoint, OrbaxCheckpoint)
 _LOGGERS = (CSVLogger, TensorBoard, RemoteMonitor)
-# These put the optimizer's rate of the moment into the logs that they are given.
+# These write the present learning rate of the optimizer into the logs.
 _RATE_WRITERS = (TensorBoard, ReduceLROnPlateau)
 _COLUMNS = ("fdr_", "full_batch_")
 
@@ -31,9 +31,9 @@ _COLUMNS = ("fdr_", "full_batch_")
 def check_neighbours(
     callback: keras.callbacks.Callback, kind: type[keras.callbacks.Callback]
 ) -> None:
-    """Checks the order of the callbacks, and what they leave out.
+    """Checks the order of the callbacks, and whether they save everything.
 
-    To be called when training begins, from `FDRCallback`.
+    `FDRCallback` calls this when training begins.
 
     Args:
         callback: The `FDRCallback`.
@@ -41,7 +41,7 @@ def check_neighbours(
 
     Raises:
         ValueError: If a callback that saves the model is listed before it, or if
-            there are two of its class.
+            there are two callbacks of its class.
     """
     listed = _listed(callback)
     if not listed:
@@ -56,18 +56,18 @@ def check_neighbours(
     _check_order(listed[: listed.index(callback)], callback)
     if any(isinstance(c, OrbaxCheckpoint) and not c.save_weights_only for c in listed):
         notice(
-            "OrbaxCheckpoint saves the weights and the optimizer's own variables only. "
-            "The record and the cuts are left out, so a run that is restored from it "
-            "starts with whatever record the model then has. Use `ModelCheckpoint` "
+            "OrbaxCheckpoint saves only the weights and the optimizer's own variables. "
+            "It leaves out the record and the cuts, so a restored run continues the "
+            "record that the model has at that moment. Use `ModelCheckpoint` "
             "with a `.keras` or `.weights.h5` file to save them as well."
         )
 
 
 def rate_writers(callback: keras.callbacks.Callback) -> list[str]:
-    """The names of callbacks after this one that overwrite `learning_rate` in the logs.
+    """Names the later callbacks that overwrite `learning_rate` in the logs.
 
     Args:
-        callback: The `FDRCallback`, when training begins.
+        callback: The `FDRCallback`. Training must begin just now.
     """
     listed = _listed(callback)
     later = listed[listed.index(callback) :] if listed else []
@@ -75,30 +75,30 @@ def rate_writers(callback: keras.callbacks.Callback) -> list[str]:
 
 
 def _listed(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
-    callbacks, _ = _compat.surroundings(callback, callback.model)
+    callbacks, _ = _compat.fit_call(callback, callback.model)
     return [unwrapped(c) for c in callbacks]
 
 
 def prepare_restart(callback: keras.callbacks.Callback) -> str | None:
-    """Repairs a backup that a kill left broken, and looks for what a restart loses.
+    """Repairs a backup that a kill left broken, and finds what a restart would lose.
 
-    To be called when training begins, from `FDRCallback`, before Keras restores.
+    `FDRCallback` calls this when training begins, before Keras restores.
 
     Args:
         callback: The `FDRCallback`.
 
     Returns:
-        String, what keeps a killed run from going on bitwise and what to change;
-        `None` if nothing is seen, or nothing is saved.
+        String: why a killed run would not resume exactly, and what to change. `None`
+        if nothing was found, or no backup is made.
     """
-    callbacks, arguments = _compat.surroundings(callback, callback.model)
+    callbacks, arguments = _compat.fit_call(callback, callback.model)
     if not callbacks:
         return None
     listed = [unwrapped(c) for c in callbacks]
     for backup in callbacks:
-        # What acts on the chief only mends its backup there.
+        # A callback that acts only on the chief repairs its backup there.
         if isinstance(backup, BackupAndRestore):
-            mend(backup, callback.params.get("epochs"))
+            repair_backup(backup, callback.params.get("epochs"))
     notes = list(_notes_on_savers(listed))
     for backup in listed:
         if isinstance(backup, BackupAndRestore):
@@ -107,9 +107,7 @@ def prepare_restart(callback: keras.callbacks.Callback) -> str | None:
     if not notes:
         return None
     all_notes = "; ".join(f"({i}) {note}" for i, note in enumerate(notes, start=1))
-    return (
-        f"Killed and restarted, this run will not go on exactly as before: {all_notes}."
-    )
+    return f"If this run is killed, it cannot resume exactly where it was: {all_notes}."
 
 
 def _check_order(
@@ -119,23 +117,23 @@ def _check_order(
     if savers:
         raise ValueError(
             f"`{_name(callback)}` must be listed before the callbacks that save the "
-            "model: else what they save at the end of an epoch lacks its cut. "
+            "model. Otherwise the files of an epoch lack the cut at its end. "
             f"Received: callbacks=[{', '.join([*savers, _name(callback)])}]"
         )
     loggers = [_name(c) for c in earlier if _reads_columns(c)]
     if loggers:
         notice(
             f"{', '.join(loggers)} will not see the columns of `{_name(callback)}`, "
-            "since it is listed earlier and so is called before they are written: "
-            f"list `{_name(callback)}` before."
+            "because it is listed earlier and is called before they are written. "
+            f"List `{_name(callback)}` first."
         )
 
 
 def _reads_columns(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback does something with all logs, or with ours, at an epoch's end.
+    """Whether a callback uses all logs, or our columns, at the end of an epoch.
 
-    Those of Keras that log are known. The others of Keras look at one column. A user's
-    own callback may log if its method uses the argument `logs` at all.
+    The loggers of Keras are known. Other callbacks of Keras look at one column. A
+    user's own callback may log if its method uses the argument `logs` at all.
     """
     if isinstance(callback, _LOGGERS):
         return True
@@ -151,7 +149,7 @@ def _reads_columns(callback: keras.callbacks.Callback) -> bool:
 def _uses_argument(function: Any, position: int) -> bool:
     code = getattr(function, "__code__", None)
     if code is None or code.co_argcount <= position:
-        # It may be anything that can be called, or may take `*args`.
+        # This can be any callable, or a function with `*args`.
         return True
     name = code.co_varnames[position]
     return name in code.co_cellvars or any(
@@ -165,13 +163,13 @@ def _notes_on_savers(callbacks: list[keras.callbacks.Callback]) -> Iterator[str]
     for saver in callbacks:
         if isinstance(saver, BackupAndRestore) and saver.save_freq != "epoch":
             yield (
-                "after a save within an epoch Keras begins the epoch again, and its "
-                f'first batches count twice: pass `{_name(saver)}(save_freq="epoch")`'
+                "after a save in mid-epoch Keras begins the epoch again, so its first "
+                f'batches count twice: pass `{_name(saver)}(save_freq="epoch")`'
             )
         path = str(getattr(saver, "filepath", ""))
         if path.endswith(".h5") and not path.endswith(".weights.h5"):
             yield (
-                "a file of this old format lacks the record and the cuts: let "
+                "files of this old format lack the record and the cuts: let "
                 f"`{_name(saver)}` write a `.keras` or `.weights.h5` file"
             )
 
@@ -181,36 +179,36 @@ def _notes_on_backup(
 ) -> Iterator[str]:
     if not backup.double_checkpoint:
         yield (
-            "a kill while the backup is written breaks the only one: pass "
+            "a kill during the backup breaks the only copy: pass "
             "`BackupAndRestore(double_checkpoint=True)`"
         )
     late = callbacks[callbacks.index(backup) :]
     loggers = [_name(c) for c in late if isinstance(c, _LOGGERS)]
     if loggers:
         yield (
-            "a kill after the backup loses the epoch's line in the log: list "
+            "a kill after the backup loses the line of this epoch in the log: list "
             f"{', '.join(loggers)} before BackupAndRestore"
         )
     if any(isinstance(c, CSVLogger) and not c.append for c in callbacks):
-        yield "CSVLogger begins an empty file: pass `CSVLogger(append=True)`"
+        yield "CSVLogger starts with an empty file: pass `CSVLogger(append=True)`"
 
 
 def _notes_on_data(arguments: Mapping[str, Any], model: keras.Model) -> Iterator[str]:
     data = arguments.get("x")
     if arguments.get("shuffle") and not isinstance(data, tf.data.Dataset):
         yield (
-            "`fit(shuffle=True)` shuffles in another order: pass `shuffle=False`, or a "
-            "dataset whose order is a function of the epoch"
+            "`fit(shuffle=True)` shuffles in another order after a restart: pass "
+            "`shuffle=False`, or a dataset whose order is a function of the epoch"
         )
     if arguments.get("steps_per_epoch"):
         yield (
-            "with `steps_per_epoch` an epoch begins where the one before stopped, and "
-            "after a restart at the beginning of the data: leave it out"
+            "with `steps_per_epoch` an epoch begins where the last one stopped, but "
+            "after a restart it begins at the start of the data: leave it out"
         )
     if _compat.has_seeds(model):
         yield (
-            "Keras does not save the seeds of layers such as dropout, which draw other "
-            "random numbers"
+            "Keras does not save the seeds of layers such as dropout, so they draw "
+            "other random numbers after a restart"
         )
 
 

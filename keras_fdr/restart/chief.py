@@ -1,25 +1,25 @@
-"""What only one of several workers should do."""
+"""Callbacks that only one of several workers should run."""
 
 from typing import Any
 
 import keras
 
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
-from keras_fdr.restart.backup import mend
+from keras_fdr.restart.backup import repair_backup
 
 
 def on_chief(
     model: keras.Model, callback: keras.callbacks.Callback
 ) -> keras.callbacks.Callback:
-    """Has a callback act on the chief only, the first of several workers.
+    """Makes a callback act only on the chief, the first of several workers.
 
-    Workers that write checkpoints or logs to the same place spoil each other's files.
-    All workers hold the same weights and see the same logs, so one of them is enough.
+    Workers that write checkpoints or logs to the same place damage each other's files.
+    All workers have the same weights and logs, so one writer is enough.
 
     `keras.callbacks.BackupAndRestore` saves on the chief and restores on all workers,
-    from the same file: with a folder each, a worker killed while it saves would come
-    back an epoch behind the others. Its `backup_dir` must therefore be on a file system
-    that all workers see.
+    from the same file. So its `backup_dir` must be on a file system that all workers
+    see. With separate folders, a worker that is killed while it saves would resume an
+    epoch behind the others.
 
     Example:
 
@@ -32,14 +32,14 @@ def on_chief(
 
     Args:
         model: The `keras.Model` that will train.
-        callback: A `keras.callbacks.Callback` that launches nothing that needs the
-            other workers: it may save the model and write logs, not evaluate.
+        callback: A `keras.callbacks.Callback` that does not need the other workers. It
+            may save the model and write logs, but not call `evaluate`.
 
     Returns:
-        A callback to pass to `fit` in its place: itself where there is one worker.
+        A callback to pass to `fit` instead. With a single worker it is the same one.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`, or `callback` is no
+        TypeError: If `model` is not a `keras.Model`, or `callback` is not a
             `keras.callbacks.Callback`.
         ValueError: When training begins, if not all workers restored the same state.
     """
@@ -81,9 +81,9 @@ class _Backup(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         strategy = self.model.distribute_strategy
-        # A backup that a kill left broken is mended while nobody else reads it.
+        # The chief repairs a broken backup before any other worker reads it.
         if self._is_chief:
-            mend(self.backup, self.params.get("epochs"))
+            repair_backup(self.backup, self.params.get("epochs"))
             self.backup.on_train_begin(logs)
         sum_over_replicas(strategy, 0)
         if not self._is_chief:
@@ -92,8 +92,8 @@ class _Backup(keras.callbacks.Callback):
         mean = sum_over_replicas(strategy, own) / strategy.num_replicas_in_sync
         if mean != own:
             raise ValueError(
-                "All workers must restore the same backup: `backup_dir` must be on a "
-                "file system that all of them see. Received: "
+                "All workers must restore the same backup, so `backup_dir` must be on "
+                "a file system that all workers see. Received: "
                 f"backup_dir={self.backup.backup_dir!r} and {own} steps on this "
                 f"worker, {mean:.6g} on average"
             )

@@ -1,4 +1,4 @@
-"""FDRCallback looks at the callbacks beside it and at what `fit` was given."""
+"""FDRCallback checks the other callbacks and the arguments of `fit`."""
 
 import warnings
 
@@ -37,7 +37,7 @@ def keeping(folder, name="m.keras", **arguments):
 def restarts(caught):
     """Of all warnings those about a restart."""
     messages = [str(warning.message) for warning in caught]
-    return [message for message in messages if "Killed and restarted" in message]
+    return [message for message in messages if "cannot resume exactly" in message]
 
 
 @pytest.mark.parametrize("make", [good, keeping])
@@ -61,7 +61,7 @@ def test_logging_before_the_columns_is_warned_of(tmp_path):
 
 
 def test_nothing_to_say(tmp_path):
-    """The order of the README, with data that come as they are told to."""
+    """The order of the README, with data in a fixed order."""
     callbacks = [
         FDRCallback(),
         CSVLogger(tmp_path / "log.csv", append=True),
@@ -78,7 +78,7 @@ def test_nothing_to_say(tmp_path):
 NOTES = {
     "double_checkpoint=True": lambda f: [good(f, double_checkpoint=False)],
     r"BackupAndRestore\(save_freq": lambda f: [good(f, save_freq=2)],
-    "lacks the record": lambda f: [keeping(f, "m.h5")],
+    "lack the record": lambda f: [keeping(f, "m.h5")],
     "list CSVLogger before Backup": lambda f: [
         good(f),
         CSVLogger(f / "log", append=True),
@@ -90,7 +90,7 @@ NOTES = {
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("note", NOTES)
 def test_what_is_lost_by_other_callbacks(tmp_path, note):
-    with pytest.warns(UserWarning, match=f"will not go on exactly .*{note}") as caught:
+    with pytest.warns(UserWarning, match=f"cannot resume exactly .*{note}") as caught:
         fit([FDRCallback(), *NOTES[note](tmp_path)], epochs=2)
     (message,) = restarts(caught)
     assert "(2)" not in message
@@ -108,7 +108,9 @@ def test_what_is_lost_by_the_data(tmp_path):
         },
         "dropout": {"model": model_of(keras.layers.Dropout(0.5))},
     }.items():
-        with pytest.warns(UserWarning, match=f"restarted, .*{note}") as caught:
+        with pytest.warns(
+            UserWarning, match=f"cannot resume exactly .*{note}"
+        ) as caught:
             fit([FDRCallback(), good(tmp_path)], **arguments)
         (message,) = restarts(caught)
         assert "(2)" not in message
@@ -128,7 +130,7 @@ def test_all_is_said_at_once_and_once(tmp_path):
 
 
 def test_without_a_list_of_callbacks():
-    """A loop of one's own may call the callback by itself."""
+    """A custom loop may call the callback without a list."""
     model = model_of()
     callback = FDRCallback()
     callback.set_model(model)
@@ -236,7 +238,7 @@ def test_orbax(tmp_path):
 
     with pytest.raises(ValueError, match=r"callbacks=\[OrbaxCheckpoint, FDRCallback"):
         fit([saver(), FDRCallback()])
-    with pytest.warns(UserWarning, match="record and the cuts are left out"):
+    with pytest.warns(UserWarning, match="leaves out the record and the cuts"):
         fit([FDRCallback(), saver()])
 
 
