@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.arguments import check_integer
 from keras_fdr.data import arrays_length, as_arrays, batch_spec
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.landscape.compiled_loop import gather, independent_batches
@@ -138,13 +139,13 @@ def noise_curvature(model, dataset, batch_size, samples=256, seed=0):
             `(x, y, sample_weight)`; a `tf.data.Dataset` is read into memory.
         batch_size: Integer, |B|: the examples of a mini-batch.
         samples: Integer, at least 2: mini-batches drawn. Defaults to `256`.
-        seed: Integer, which mini-batches are drawn. Defaults to `0`.
+        seed: Integer, at least 0: which mini-batches are drawn. Defaults to `0`.
 
     Returns:
         An `Estimate`: the mean and its 95% interval over the samples.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: As `FullBatchPass`, and if `batch_size` or `samples` is out of
             range.
 
@@ -177,13 +178,13 @@ def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
         dataset: As in `noise_curvature`.
         batch_size: Integer, |B|: the examples of a mini-batch.
         samples: Integer, at least 2: mini-batches drawn. Defaults to `256`.
-        seed: Integer, which mini-batches are drawn. Defaults to `0`.
+        seed: Integer, at least 0: which mini-batches are drawn. Defaults to `0`.
 
     Returns:
         An `Estimate`: the mean and its 95% interval over the samples.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: As `noise_curvature`, and if the optimizer is no `FDRSGD`.
 
     Reference:
@@ -196,19 +197,18 @@ def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
 
 
 def _draw(model, dataset, batch_size, samples, seed, *dynamics):
-    if samples < 2:
-        raise ValueError(
-            "`samples` must be at least 2, for an interval. "
-            f"Received: samples={samples}"
-        )
+    # An interval needs two samples.
+    samples = check_integer("samples", samples, 2)
+    seed = check_integer("seed", seed, 0)
+    batch_size = check_integer("batch_size", batch_size, 1)
     sampler = CurvatureSampler(model, dataset, batch_size)
     return sampler.draw(np.random.default_rng(seed), samples, *dynamics)
 
 
 def check_batch_size(batch_size, examples):
-    """Refuses a batch size outside [1, examples]."""
-    if not 1 <= batch_size <= examples:
+    """Refuses a batch size that is larger than the number of examples."""
+    if batch_size > examples:
         raise ValueError(
-            "`batch_size` must be between 1 and the number of examples, "
+            "`batch_size` must be at most the number of examples, "
             f"{examples}. Received: batch_size={batch_size}"
         )

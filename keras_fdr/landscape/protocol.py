@@ -3,9 +3,22 @@
 import numpy as np
 
 from keras_fdr import _compat
+from keras_fdr.arguments import (
+    check_callable,
+    check_integer,
+    check_path,
+    check_verbosity,
+)
 from keras_fdr.data import as_arrays, checksum
 from keras_fdr.full_batch.passes import FullBatchPass
-from keras_fdr.landscape.arguments import check_arguments, check_dynamics
+from keras_fdr.landscape.arguments import (
+    check_dynamics,
+    check_full_batch_every,
+    check_initial,
+    check_mode,
+    check_seeds,
+    check_stages,
+)
 from keras_fdr.landscape.compiled_loop import (
     CompiledLoop,
     independent_batches,
@@ -101,7 +114,7 @@ def sweep(
         `SweepResults`, to pass to `fit`.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: If an argument is out of range, the optimizer is no `FDRSGD` or
             changes the gradient (clipping, accumulation), or `directory` holds a
             sweep with other settings.
@@ -110,16 +123,20 @@ def sweep(
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), appendix B.
     """
-    seeds = [int(s) for s in (range(seeds) if np.ndim(seeds) == 0 else seeds)]
-    batch_size = int(batch_size)
-    check_arguments(stages, seeds, initial, mode, full_batch_every)
-    full_batch_every = int(full_batch_every)
+    stages, seeds = check_stages(stages), check_seeds(seeds)
+    initial, mode = check_initial(initial), check_mode(mode)
+    batch_size = check_integer("batch_size", batch_size, 1)
+    full_batch_every = check_full_batch_every(full_batch_every, stages)
+    verbose = check_verbosity(verbose)
+    check_callable("progress", progress, "a function of a number of epochs, or None")
+    if directory is not None:
+        check_path("directory", directory, "directory")
     run = _Run(model, dataset, batch_size, mode, full_batch_every)
     settings = {
         "mode": mode,
         "full_batch_every": full_batch_every,
-        "stages": [[float(rate), int(epochs)] for rate, epochs in stages],
-        "initial": initial and [float(initial[0]), int(initial[1])],
+        "stages": [list(stage) for stage in stages],
+        "initial": initial and list(initial),
         "seeds": seeds,
         "batch_size": batch_size,
         **run.settings,
