@@ -4,8 +4,10 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
+from keras_fdr._compat.assignments import AssignmentScan, assignment_in_call
 from keras_fdr._compat.callbacks import (
     backup_files,
+    batch_spec,
     has_sample_weight,
     has_seeds,
     surroundings,
@@ -37,10 +39,13 @@ from keras_fdr._compat.optimizers import (
 from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
+    "AssignmentScan",
     "UnfitLossError",
     "WholeStepOptimizer",
     "activity_losses",
+    "assignment_in_call",
     "backup_files",
+    "batch_spec",
     "build",
     "build_from_shapes",
     "built_weights",

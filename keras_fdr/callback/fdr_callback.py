@@ -18,6 +18,7 @@ from keras_fdr.callback.arguments import (
 from keras_fdr.callback.full_batch_logs import EpochPasses
 from keras_fdr.distribution.loss_shares import announce_shares
 from keras_fdr.distribution.trainer import check_execution
+from keras_fdr.model_checks import check_eager_layers
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import measuring_optimizer
@@ -171,12 +172,13 @@ class FDRCallback(keras.callbacks.Callback):
         check_execution(self.model)
         announce_shares(self.model, optimizer)
         check_neighbours(self, FDRCallback)
+        arguments = _compat.surroundings(self, self.model).arguments
+        check_eager_layers(self.model, _compat.batch_spec(arguments))
         self._rate_writers = rate_writers(self)
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)
         if self._passes:
-            arguments = _compat.surroundings(self, self.model).arguments
             self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
             self._warn_of_clipping(optimizer)
         regularised = any(

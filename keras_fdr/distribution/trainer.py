@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.distribution.reduction import add_over_replicas
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
+from keras_fdr.model_checks import check_compiled, check_model
 
 # What TensorFlow takes for the seed where none was set.
 _UNSET = 87654321
@@ -55,15 +56,8 @@ def prepare_distributed(model):
             together with `steps_per_execution` above 1.
         RuntimeError: If this version of Keras is not as this function knows it.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
-        )
-    if not model.compiled:
-        raise ValueError(
-            "The model must be compiled before it is prepared: call "
-            f"`model.compile(...)` first. Received: model={model.name!r}"
-        )
+    check_model(model)
+    check_compiled(model)
     strategy = model.distribute_strategy
     # Several workers take other paths of Keras even where there is only one.
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -9,7 +9,7 @@ from keras_fdr import _compat
 from keras_fdr.arguments import check_path
 from keras_fdr.export import functions
 from keras_fdr.export.signature import check_signature, default_signature
-from keras_fdr.full_batch.objective import check_structure
+from keras_fdr.model_checks import check_structure
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.snapshot import State
