@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.arguments import check_integer
-from keras_fdr.data import arrays_length, as_arrays, batch_spec
+from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.landscape.compiled_loop import gather, independent_batches
 from keras_fdr.landscape.estimates import mean
@@ -27,9 +27,9 @@ class CurvatureSampler:
     """
 
     def __init__(self, model, dataset, batch_size):
-        self._arrays = as_arrays(dataset)
-        self._objective = Objective(model, batch_spec(self._arrays))
-        self._examples = arrays_length(self._arrays)
+        data = TrainingSet.of(dataset, in_memory=True)
+        self._arrays, self._examples = data.arrays, data.examples
+        self._objective = Objective(model, data.spec)
         check_batch_size(batch_size, self._examples)
         self._batch_size = batch_size
         self._draws = tf.function(

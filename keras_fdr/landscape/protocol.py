@@ -9,7 +9,7 @@ from keras_fdr.arguments import (
     check_path,
     check_verbosity,
 )
-from keras_fdr.data import as_arrays, checksum
+from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.passes import FullBatchPass
 from keras_fdr.landscape.arguments import (
     check_dynamics,
@@ -185,24 +185,24 @@ class _Run:
         if optimizer is not model.optimizer:
             _compat.open_loss_scaling(model.optimizer)
         check_dynamics(optimizer)
-        arrays = as_arrays(dataset)  # One copy for all three.
-        self._pass = FullBatchPass(model, arrays)
+        self._data = data = TrainingSet.of(dataset, in_memory=True)
+        self._pass = FullBatchPass(model, data)
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
-        self._loop = CompiledLoop(model, arrays)
-        check_batch_size(batch_size, self._loop.examples)
-        self._curvature = CurvatureSampler(model, arrays, batch_size)
+        self._loop = CompiledLoop(model, data)
+        check_batch_size(batch_size, data.examples)
+        self._curvature = CurvatureSampler(model, data, batch_size)
         self._batch_size = batch_size
         self._full_batch_every = full_batch_every
         self._independent = mode == "independent"
-        self.steps_per_epoch = self._loop.examples // batch_size
+        self.steps_per_epoch = data.examples // batch_size
 
     @property
     def settings(self):
         optimizer = self._optimizer
         return {
-            "examples": self._loop.examples,
-            "data": checksum(self._loop.arrays),
+            "examples": self._data.examples,
+            "data": self._data.checksum(),
             "momentum": optimizer.momentum,
             "dampening": optimizer.dampening,
             "l2": optimizer.l2,
@@ -255,7 +255,7 @@ class _Run:
 
     def _epoch(self, rng):
         """The batches of one epoch, and the step before which the pass comes."""
-        examples, steps = self._loop.examples, self.steps_per_epoch
+        examples, steps = self._data.examples, self.steps_per_epoch
         if not self._independent:
             return shuffled_batches(rng, examples, self._batch_size), steps
         at = int(rng.integers(1, steps + 1))
