@@ -248,7 +248,7 @@ def test_says_that_clipping_breaks_fdr2(digits, clipping):
     [
         ({"full_batch_every": 2}, ValueError, "needs a dataset"),
         ({"full_batch_every": 0}, ValueError, "at least 1"),
-        ({"full_batch_every": 1.5}, ValueError, "integer"),
+        ({"full_batch_every": 1.5}, TypeError, "integer"),
         ({"full_batch": np.ones((3, 2))}, TypeError, "finite `tf.data.Dataset`"),
         ({"full_batch": (np.ones((3, 2)),)}, ValueError, "1 parts"),
         ({"full_batch": (np.ones((3, 2)), np.ones(2))}, ValueError, r"\[3, 2\]"),

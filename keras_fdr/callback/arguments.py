@@ -1,11 +1,14 @@
 """What `FDRCallback` takes and refuses, and its configuration."""
 
-import math
-import numbers
-
 import keras
-import numpy as np
 
+from keras_fdr.arguments import (
+    check_boolean,
+    check_callable,
+    check_integer,
+    check_number,
+    check_verbosity,
+)
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
 
 # Here, since the rules know nothing of Keras.
@@ -42,15 +45,14 @@ def check_arguments(
         ValueError: If one is out of range, or needs another.
         TypeError: If one is of a wrong type.
     """
-    _check_number("threshold", threshold, "above 0", lambda x: x > 0)
+    check_number("threshold", threshold, 0)
     if factor is not None:
-        rule_of_factor = "in (0, 1), or None to measure without cutting"
-        _check_number("factor", factor, rule_of_factor, lambda x: 0 < x < 1)
-    _check_number("min_lr", min_lr, "at least 0", lambda x: x >= 0)
-    _check_integer("full_batch_every", full_batch_every, 1)
-    _check_integer("verbose", verbose, 0)
-    _check_boolean("stop_at_minimum", stop_at_minimum)
-    _check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
+        check_number("factor", factor, 0, 1)
+    check_number("min_lr", min_lr, 0, low_allowed=True)
+    check_integer("full_batch_every", full_batch_every, 1)
+    check_verbosity(verbose)
+    check_boolean("stop_at_minimum", stop_at_minimum)
+    check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
     if stop_at_minimum and not (factor and min_lr):
         raise ValueError(
             "`stop_at_minimum` needs a `factor` and a `min_lr` above 0, "
@@ -67,15 +69,8 @@ def check_arguments(
             "`rule` must be a rule, not a class of rules: call the class, as in "
             f"`rule={rule.__name__}()`. Received: rule={rule}"
         )
-    if rule is not None and not callable(rule):
-        raise TypeError(
-            f"`rule` must be a function `Record -> Verdict`. Received: rule={rule!r}"
-        )
-    if on_stationary is not None and not callable(on_stationary):
-        raise TypeError(
-            "`on_stationary` must be a function `(model, verdict)`. "
-            f"Received: on_stationary={on_stationary!r}"
-        )
+    check_callable("rule", rule, "a function `Record -> Verdict`")
+    check_callable("on_stationary", on_stationary, "a function `(model, verdict)`")
     if on_stationary and (factor, min_lr) != (DEFAULT_FACTOR, 0):
         raise ValueError(
             "`on_stationary` is called instead of a cut: leave out `factor` and "
@@ -87,28 +82,6 @@ def check_arguments(
             "`full_batch_every` needs a dataset: pass `full_batch` as well. "
             f"Received: full_batch_every={full_batch_every}"
         )
-
-
-def _check_number(name, value, rule, holds):
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not (math.isfinite(value) and holds(value)):
-        error = ValueError if number else TypeError
-        kind = "" if number else "a number "
-        raise error(f"`{name}` must be {kind}{rule}. Received: {name}={value!r}")
-
-
-def _check_integer(name, value, least):
-    number = isinstance(value, numbers.Real)
-    if not (number and math.isfinite(value) and value == int(value) >= least):
-        error = ValueError if number else TypeError
-        raise error(
-            f"`{name}` must be an integer, at least {least}. Received: {name}={value!r}"
-        )
-
-
-def _check_boolean(name, value):
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
 
 
 def config_of(callback, full_batch):
