@@ -53,9 +53,14 @@ class TrainingSet:
         """
         if not isinstance(dataset, cls):
             return cls(dataset, in_memory)
-        if in_memory and dataset._arrays is None:
+        if in_memory and not dataset.in_memory:
             return cls(dataset.batches, in_memory)
         return dataset
+
+    @property
+    def in_memory(self):
+        """Boolean, whether there are arrays."""
+        return self._arrays is not None
 
     @property
     def batches(self):
@@ -68,7 +73,7 @@ class TrainingSet:
     @property
     def spec(self):
         """The (nested) `tf.TensorSpec`s of a batch, of any size if made from arrays."""
-        if self._arrays is None:
+        if not self.in_memory:
             return self._batches.element_spec
         return tf.nest.map_structure(
             lambda a: tf.TensorSpec([None, *a.shape[1:]], a.dtype), self._arrays

@@ -16,9 +16,14 @@ def build(choices):
 
 
 class Kept(keras.callbacks.Callback):
-    """Keeps the logs of all models; its copies share the list."""
+    """Keeps the logs of all models: its copies share the list."""
 
-    seen: list = []
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def __deepcopy__(self, memo):
+        return Kept(self.seen)
 
     def on_epoch_end(self, epoch, logs=None):
         self.seen.append(dict(logs))
@@ -33,11 +38,11 @@ def test_random_search_measures_every_model(tmp_path, rng):
         build, objective="loss", max_trials=2, directory=tmp_path, seed=0
     )
     callback = FDRCallback(threshold=1e9, full_batch=(x, y))
-    Kept.seen.clear()
-    tuner.search(x, y, epochs=2, verbose=0, callbacks=[callback, Kept()])
-    rates = sorted(logs["fdr_learning_rate"] for logs in Kept.seen)
+    seen = []
+    tuner.search(x, y, epochs=2, verbose=0, callbacks=[callback, Kept(seen)])
+    rates = sorted(logs["fdr_learning_rate"] for logs in seen)
     # Two models of two epochs; each cuts once, by 0.9, after its first epoch.
     np.testing.assert_allclose(rates, [9e-7, 1e-6, 0.09, 0.1], rtol=1e-6)
-    assert all(np.isfinite(logs["full_batch_loss"]) for logs in Kept.seen)
+    assert all(np.isfinite(logs["full_batch_loss"]) for logs in seen)
     # The callback that was passed has trained nothing.
     assert callback.model is None and callback.record is None

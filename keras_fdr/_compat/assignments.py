@@ -32,7 +32,7 @@ class AssignmentScan:
     """
 
     def __init__(self):
-        self._seen = weakref.WeakKeyDictionary()
+        self._seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def find(self, weights):
         """The first `Assignment` to one of the weights, or `None`.
