@@ -2,8 +2,8 @@
 
 Each is simulated for many runs at once, at constant learning rate, from a start away
 from stationarity. Its ensemble-mean loss is not simulated but computed: in closed form
-(`DriftingAR1`), from the recursion of the second moments (`Quadratic`) or from the
-transition matrix (`DoubleWell`). So the truth t* carries no noise.
+(`DriftingAR1`, `SlowCrossing`), from the recursion of the second moments (`Quadratic`)
+or from the transition matrix (`DoubleWell`). So the truth t* carries no noise.
 
 A process has
 
@@ -53,11 +53,64 @@ class DriftingAR1:
 
     def mean_loss(self, steps):
         """Mean loss at steps 1 … `steps`."""
-        return 1 + 0.1 * self.mean(np.arange(steps))
+        return self.mean_loss_at(np.arange(steps))
+
+    def mean_loss_at(self, t):
+        """Mean loss at t."""
+        return 1 + 0.1 * self.mean(t)
+
+    @property
+    def fluctuation(self):
+        """⟨O_R⟩, without its own noise."""
+        return self.amplitude / self.tau
 
     def start(self, runs, rng, stationary=False):
         """A chain at t = 0; its noise is stationary from the start."""
         return _AR1Chain(self, runs, rng, stationary)
+
+
+@dataclass(frozen=True)
+class SlowCrossing(DriftingAR1):
+    """A ratio that passes 1 long before the loss is stationary.
+
+    θ relaxes as exp(−u), u = t/τ, in a quadratic of many equal dimensions, from a start
+    on the far side of 0. Then |θ|² first shrinks and later grows to its stationary
+    value, while the loss only falls. With b the first excess of the loss over its
+    stationary value,
+
+        m(t) = A (exp(−2u) − 2p exp(−u)),   loss = 1 + b exp(−2u),
+        ratio = 1 + b (exp(−2u) − p exp(−u)).
+
+    The ratio is 1 at exp(−u) = p, where the loss is still 1 + b p². Afterwards it stays
+    below 1, by b p²/4 at most. The defaults put the crossing at 1.25 times the
+    stationary loss, and leave the ratio within 0.1 of 1 from 1.43 times on.
+    """
+
+    excess: float = 4.0
+    place: float = 0.25
+
+    @property
+    def name(self):
+        """Name in tables."""
+        return f"slow crossing, τ={self.tau:g}"
+
+    @property
+    def fluctuation(self):
+        """⟨O_R⟩: A is the scale of Q in units of its noise, b that of the ratio."""
+        return 2 * self.amplitude / (self.tau * self.excess)
+
+    def mean(self, t):
+        """m(t)."""
+        u = np.exp(-t / self.tau)
+        return self.amplitude * (u * u - 2 * self.place * u)
+
+    def mean_loss(self, steps):
+        """Mean loss at steps 1 … `steps`."""
+        return self.mean_loss_at(np.arange(steps))
+
+    def mean_loss_at(self, t):
+        """Mean loss at t."""
+        return 1 + self.excess * np.exp(-2 * t / self.tau)
 
 
 class _AR1Chain:
@@ -69,17 +122,22 @@ class _AR1Chain:
     def q(self):
         return self.x + self.scale * self.process.mean(self.t)
 
+    def loss(self):
+        """The mean loss of this moment, with the noise of Q in it."""
+        excess = self.process.mean_loss_at(self.t) - 1
+        return 1 + self.scale * excess + 0.1 * self.x
+
     def step(self):
         process, runs = self.process, len(self.x)
-        before = self.q()
+        before, loss = self.q(), self.loss()
         kick = math.sqrt(1 - process.phi**2) * self.rng.normal(size=runs)
         self.x = process.phi * self.x + kick
         self.t += 1
         rows = np.zeros((runs, 5))
         noise = 1 + 0.1 * self.rng.exponential(size=runs)
-        rows[:, 1] = process.amplitude / process.tau * noise
+        rows[:, 1] = process.fluctuation * noise
         rows[:, 0] = rows[:, 1] - (self.q() - before)
-        rows[:, 3], rows[:, 4] = 2 * rows[:, 1], 1 + 0.1 * before
+        rows[:, 3], rows[:, 4] = 2 * rows[:, 1], loss
         return rows
 
 
@@ -96,4 +154,5 @@ PROCESSES = (
     Quadratic(100, 2, momentum=0.9, center="start"),
     DoubleWell(),
     DoubleWell(center="start"),
+    SlowCrossing(0.9, 2000),
 )

@@ -108,7 +108,10 @@ def sequential_runs(protocol, args):
     ]
     run_jobs(train_seed, jobs, args.processes, args.seeds * sum(n for _, n in stages))
     results = landscape.SweepResults.join(job[-1] for job in jobs)
-    return {"settings": results.settings, "rows": results.rows}
+    return {
+        "settings": results.settings,
+        "rows": [row.to_dict() for row in results.rows],
+    }
 
 
 def train_seed(protocol, args, stages, seed, folder):

@@ -9,15 +9,23 @@ from keras_fdr import requirements  # noqa: F401
 from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
 from keras_fdr.callback.fdr_callback import FDRCallback
+from keras_fdr.callback.final_decay import FinalDecay
 from keras_fdr.distribution.trainer import prepare_distributed
 from keras_fdr.export.trainer import export_trainer
 from keras_fdr.full_batch.passes import FullBatch, FullBatchPass
+from keras_fdr.measure import MeasuredOptimizer, measure
 from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import Record
 from keras_fdr.restart.chief import on_chief
-from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule, Verdict
+from keras_fdr.rules import (
+    ConfidenceRule,
+    DriftRule,
+    ThresholdRule,
+    Verdict,
+    relaxation_steps,
+)
 
 __all__ = [
     "FDRSGD",
@@ -26,15 +34,19 @@ __all__ = [
     "DriftRule",
     "FDRCallback",
     "FDRObservables",
+    "FinalDecay",
     "FullBatch",
     "FullBatchPass",
+    "MeasuredOptimizer",
     "Record",
     "ThresholdRule",
     "Verdict",
     "__version__",
     "export_trainer",
     "landscape",
+    "measure",
     "on_chief",
     "plots",
     "prepare_distributed",
+    "relaxation_steps",
 ]

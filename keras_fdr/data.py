@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,8 +34,8 @@ class TrainingSet:
         ValueError: If it is empty, infinite, unlabelled, or of unequal lengths.
     """
 
-    def __init__(self, dataset, in_memory=False):
-        self._arrays = None
+    def __init__(self, dataset: Any, in_memory: bool = False) -> None:
+        self._arrays: Any = None
         if isinstance(dataset, tf.data.Dataset):
             self._batches = _check_batches(dataset)
             if not in_memory:
@@ -44,7 +45,7 @@ class TrainingSet:
         self._batches = _batches_of(self._arrays)
 
     @classmethod
-    def of(cls, dataset, in_memory=False):
+    def of(cls, dataset: Any, in_memory: bool = False) -> "TrainingSet":
         """The `TrainingSet` of a dataset; one that is passed stays the same.
 
         Args:
@@ -58,12 +59,12 @@ class TrainingSet:
         return dataset
 
     @property
-    def in_memory(self):
+    def in_memory(self) -> bool:
         """Boolean, whether there are arrays."""
         return self._arrays is not None
 
     @property
-    def batches(self):
+    def batches(self) -> tf.data.Dataset:
         """`tf.data.Dataset` of `(x, y[, sample_weight])`.
 
         Batches of arrays hold at most 16 MiB and 4,096 examples.
@@ -71,7 +72,7 @@ class TrainingSet:
         return self._batches
 
     @property
-    def spec(self):
+    def spec(self) -> Any:
         """The (nested) `tf.TensorSpec`s of a batch, of any size if made from arrays."""
         if not self.in_memory:
             return self._batches.element_spec
@@ -80,17 +81,17 @@ class TrainingSet:
         )
 
     @property
-    def arrays(self):
+    def arrays(self) -> Any:
         """Tuple `(x, y)` or `(x, y, sample_weight)` of (nested) tensors in memory."""
         assert self._arrays is not None, "`in_memory` was not asked for"
         return self._arrays
 
     @property
-    def examples(self):
+    def examples(self) -> int:
         """Integer, the number of examples in memory."""
         return _length(self.arrays)
 
-    def checksum(self):
+    def checksum(self) -> int:
         """A number that tells one dataset in memory from another."""
         total = 0
         for array in tf.nest.flatten(self.arrays):
@@ -101,7 +102,7 @@ class TrainingSet:
         return total
 
 
-def _read(batches):
+def _read(batches: tf.data.Dataset) -> Any:
     """The data of a `tf.data.Dataset` as one batch."""
     batches = list(batches)
     if not batches:
@@ -109,18 +110,18 @@ def _read(batches):
     return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *batches)
 
 
-def _batches_of(arrays):
+def _batches_of(arrays: Any) -> tf.data.Dataset:
     examples = _length(arrays)
     size = _batch_size(arrays, examples)
     starts = tf.data.Dataset.range(0, examples, size)
 
-    def batch(start):
+    def batch(start: tf.Tensor) -> Any:
         return tf.nest.map_structure(lambda a: a[start : start + size], arrays)
 
     return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def _as_arrays(dataset):
+def _as_arrays(dataset: Any) -> Any:
     """A tuple `(x, y[, sample_weight])` of (nested) tensors from one of arrays."""
     if not isinstance(dataset, (tuple, list)):
         raise TypeError(f"{_WHAT_TO_PASS} Received: {type(dataset).__name__}")
@@ -137,7 +138,7 @@ def _as_arrays(dataset):
     return arrays
 
 
-def _length(arrays):
+def _length(arrays: Any) -> int:
     """The number of examples of (nested) tensors with the examples along axis 0."""
     lengths = [int(a.shape[0]) if a.shape.rank else 0 for a in tf.nest.flatten(arrays)]
     if len(set(lengths)) > 1 or not lengths[0]:
@@ -148,7 +149,7 @@ def _length(arrays):
     return lengths[0]
 
 
-def _batch_size(arrays, examples):
+def _batch_size(arrays: Any, examples: int) -> int:
     """Such that the batches are as large as may be, and nearly equal."""
     flat = tf.nest.flatten(arrays)
     # Strings have no size of their own: that of a pointer, or so.
@@ -157,7 +158,7 @@ def _batch_size(arrays, examples):
     return math.ceil(examples / math.ceil(examples / largest))
 
 
-def _without_lists(structure):
+def _without_lists(structure: Any) -> Any:
     # `tf.data` would stack the arrays of a list into one.
     if isinstance(structure, (list, tuple)):
         return tuple(_without_lists(part) for part in structure)
@@ -166,7 +167,7 @@ def _without_lists(structure):
     return structure
 
 
-def _to_tensor(array):
+def _to_tensor(array: Any) -> tf.Tensor:
     tensor = tf.convert_to_tensor(array)
     # As `fit` does with NumPy's default dtype.
     return (
@@ -174,7 +175,7 @@ def _to_tensor(array):
     )
 
 
-def _check_batches(dataset):
+def _check_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     _check_labelled(dataset.element_spec, f"elements {dataset.element_spec}")
     cardinality = dataset.cardinality()
     if cardinality == tf.data.INFINITE_CARDINALITY:
@@ -187,7 +188,7 @@ def _check_batches(dataset):
     return dataset
 
 
-def _check_labelled(parts, received):
+def _check_labelled(parts: Any, received: str) -> None:
     labelled = isinstance(parts, (tuple, list)) and len(parts) in (2, 3)
     if not labelled or parts[1] is None:
         none = ", the labels are None" if labelled else ""

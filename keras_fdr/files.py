@@ -32,7 +32,7 @@ def write_atomically(
     _sync_folder(path.parent)
 
 
-def _sync_folder(folder):
+def _sync_folder(folder: Path) -> None:
     """Makes the new name itself outlast a power cut, where folders can be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,12 +1,15 @@
 """What a model must be, each check with its one message."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr._compat import Assignment
 
 
-def check_model(model):
+def check_model(model: Any) -> None:
     """Refuses what is not a model.
 
     Raises:
@@ -18,7 +21,7 @@ def check_model(model):
         )
 
 
-def check_compiled(model, loss=False):
+def check_compiled(model: keras.Model, loss: bool = False) -> None:
     """Refuses a model that was not compiled.
 
     Args:
@@ -38,7 +41,7 @@ def check_compiled(model, loss=False):
         )
 
 
-def check_own_loss(model):
+def check_own_loss(model: keras.Model) -> None:
     """Refuses a model that computes its loss itself.
 
     Raises:
@@ -53,7 +56,9 @@ def check_own_loss(model):
             )
 
 
-def check_structure(model, batch_spec, argument="dataset"):
+def check_structure(
+    model: keras.Model, batch_spec: Any, argument: str = "dataset"
+) -> None:
     """Refuses batches that the model cannot be called with.
 
     Args:
@@ -84,7 +89,7 @@ def check_structure(model, batch_spec, argument="dataset"):
             )
 
 
-def refuse_assignment(found):
+def refuse_assignment(found: Assignment | None) -> None:
     """Refuses a weight that a layer assigns while it is called.
 
     Args:
@@ -103,7 +108,7 @@ def refuse_assignment(found):
         )
 
 
-def check_eager_layers(model, batch_spec):
+def check_eager_layers(model: keras.Model, batch_spec: Any) -> None:
     """Refuses layers that assign their weights, before a step that runs eagerly.
 
     A step that is compiled is checked by the optimizer while it is traced.

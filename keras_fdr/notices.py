@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import keras
 
 
-def _folder(module):
+def _folder(module: str) -> str:
     spec = find_spec(module)
     assert spec is not None and spec.origin is not None, module
     return os.path.join(os.path.dirname(spec.origin), "")

@@ -1,5 +1,8 @@
 """Scalar products and checksums of lists of tensors."""
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -22,13 +25,13 @@ _ODD_FOR_BITS = -4417276706812531889
 _HALF = np.int64(32)
 
 
-def float64(x):
+def float64(x: Any) -> tf.Tensor:
     """A number or tensor as a float64 tensor."""
     # `tf.cast` would take a Python number through float32.
     return tf.cast(x, "float64") if tf.is_tensor(x) else tf.constant(x, "float64")
 
 
-def dots(a, b):
+def dots(a: Sequence[Any], b: Sequence[Any]) -> tf.Tensor:
     """Σ_i a_i·b_i of each pair of tensors in two lists, as a float64 vector."""
     kernels, pairs = _compat.cpu_kernels(), list(zip(a, b, strict=True))
     groups = [members for members in _alike(a) if len(members) >= _MANY]
@@ -37,26 +40,26 @@ def dots(a, b):
     parts = [_dots_of_alike([pairs[i] for i in members], kernels) for members in groups]
     if alone:
         parts.append(stacked([_dot(*pairs[i], kernels) for i in alone]))
-    parts = _of_one_type(parts)
+    parts = [*_of_one_type(parts)]
     if len(parts) == 1:
         return tf.cast(parts[0], "float64")
     order = [i for members in (*groups, alone) for i in members]
     return tf.cast(tf.gather(tf.concat(parts, 0), np.argsort(order)), "float64")
 
 
-def stacked(scalars):
+def stacked(scalars: Sequence[Any]) -> tf.Tensor:
     """Scalars as one vector, which is float64 where their types differ."""
     return tf.stack(_of_one_type(scalars))
 
 
-def _of_one_type(tensors):
+def _of_one_type(tensors: Sequence[Any]) -> Sequence[Any]:
     # One cast of the result costs less than one of each tensor.
     if len({tensor.dtype for tensor in tensors}) == 1:
         return tensors
     return [tf.cast(tensor, "float64") for tensor in tensors]
 
 
-def _alike(tensors):
+def _alike(tensors: Sequence[Any]) -> Collection[list[int]]:
     """The positions of small tensors of the same shape together, of others alone."""
     groups: dict = {}
     for i, tensor in enumerate(tensors):
@@ -67,7 +70,7 @@ def _alike(tensors):
     return groups.values()
 
 
-def _dots_of_alike(pairs, kernels):
+def _dots_of_alike(pairs: list[tuple[Any, Any]], kernels: str | None) -> tf.Tensor:
     """The products of many small tensors of one shape in a few operations."""
     x, y = (tf.stack(tensors) for tensors in zip(*pairs, strict=True))
     products = tf.reshape(x * y, (len(pairs), -1))
@@ -77,7 +80,7 @@ def _dots_of_alike(pairs, kernels):
     return tf.reduce_sum(products, axis=1)
 
 
-def _dot(x, y, kernels):
+def _dot(x: Any, y: Any, kernels: str | None) -> tf.Tensor:
     """x·y by what is fastest: docs/performance.md has the times.
 
     On accelerators never a product of matrices, whose inputs those may round.
@@ -97,7 +100,7 @@ def _dot(x, y, kernels):
     return tf.reduce_sum(x * y)
 
 
-def _by_halves(x, y, size):
+def _by_halves(x: Any, y: Any, size: int) -> tf.Tensor:
     """x·y as products of matrices of two rows."""
     x, y = (tf.reshape(t, [-1]) for t in (x, y))
     count = min(_PIECES, max(1, size // 2**18))
@@ -116,13 +119,13 @@ def _by_halves(x, y, size):
     return tf.add_n(parts) if len(parts) > 1 else parts[0]
 
 
-def dot(a, b):
+def dot(a: Sequence[Any], b: Sequence[Any]) -> tf.Tensor:
     """Σ_i a_i·b_i over two lists of tensors, as a float64 scalar."""
     return tf.reduce_sum(dots(a, b))
 
 
 @tf.function(autograph=False)
-def checksum(theta):
+def checksum(theta: Any) -> tf.Tensor:
     """An int64 scalar that changes with any bit, and with the order, of tensors."""
     # A sum of integers does not depend on the order in which devices add them.
     total = tf.zeros((), "int64")
@@ -138,7 +141,7 @@ def checksum(theta):
     return total
 
 
-def _mixed(bits):
+def _mixed(bits: Any) -> tf.Tensor:
     """Each integer mixed with its position, so that a permutation changes the sum."""
     positions = tf.range(tf.size(bits, out_type="int64"))
     # Odd constants, hence one-to-one modulo 2^64. Without the shift, sums of changed

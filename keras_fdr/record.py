@@ -59,11 +59,17 @@ class Record:
             block. The last block may be incomplete.
         steps: Integer, t: the number of rows.
         block_length: Integer, the steps in a complete block. Defaults to `1`.
-        learning_rate: Float, η, of the whole record. Defaults to NaN, unknown.
+        learning_rate: Float, η₀, the rate that the record began with. Defaults to NaN,
+            unknown.
         names: Tuple of strings, what a row holds. Defaults to dissipation,
             fluctuation, velocity_gradient, gradient_norm_squared, loss. In a record
             of full-batch passes a row is one pass, and t counts passes; that of a
             single weight tensor holds dissipation and fluctuation only.
+        learning_rates: Float array of shape `(blocks,)`, the mean η of each block, or
+            `None` if η was constant. A record at a changing rate holds dissipation and
+            fluctuation multiplied by η(t)/η₀, as FDR1's identity needs it. Averages of
+            the two are divided by the mean of η(t)/η₀, so that they are in the paper's
+            units. Defaults to `None`.
 
     Raises:
         ValueError: If `sums` does not have the shape that `steps` and
@@ -76,6 +82,7 @@ class Record:
     block_length: int = 1
     learning_rate: float = float("nan")
     names: tuple[str, ...] = ROW
+    learning_rates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         steps = check_integer("steps", self.steps, low=0)
@@ -96,12 +103,21 @@ class Record:
                 f"sums.shape={sums.shape}, steps={steps}, "
                 f"block_length={block_length}"
             )
+        rates = self.learning_rates
+        if rates is not None:
+            rates = np.asarray(rates, dtype=np.float64)
+            if rates.shape != (blocks,):
+                raise ValueError(
+                    "`learning_rates` must have one rate for each block, hence shape "
+                    f"{(blocks,)}. Received: learning_rates.shape={rates.shape}"
+                )
         # Plain Python numbers make every record the same, wherever it came from.
         object.__setattr__(self, "sums", sums)
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "block_length", block_length)
         object.__setattr__(self, "learning_rate", float(self.learning_rate))
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "learning_rates", rates)
 
     def __repr__(self) -> str:
         names = "" if self.names == ROW else f", names={self.names}"
@@ -124,15 +140,17 @@ class Record:
         """Ō(t), eq. (15), at the newest step.
 
         Args:
-            name: One of `Record.names`.
+            name: One of `Record.names`, or `"learning_rate"`.
 
         Returns:
             Float; NaN for a record of no steps, or if a row in the window is NaN.
         """
         if self.steps == 0:
             return float("nan")
-        window = self._column(name)[self.window_start // self.block_length :]
-        return float(window.sum() / (self.steps - self.window_start))
+        first = self.window_start // self.block_length
+        return float(
+            self._column(name)[first:].sum() / self._counts(name)[first:].sum()
+        )
 
     @property
     def ratio(self) -> float:
@@ -146,7 +164,7 @@ class Record:
         """The half-running average at the end of every block, ready to plot.
 
         Args:
-            name: One of `Record.names`.
+            name: One of `Record.names`, or `"learning_rate"`.
 
         Returns:
             `(steps, averages)`: integer array of t and float array of Ō(t), each
@@ -161,7 +179,8 @@ class Record:
         broken = np.concatenate([[0], np.cumsum(~finite)])
         last = np.arange(1, len(steps) + 1)
         window = total[last] - total[first]
-        averages = window / np.maximum(steps - first * self.block_length, 1)
+        counts = np.concatenate([[0.0], np.cumsum(self._counts(name))])
+        averages = window / (counts[last] - counts[first])
         averages[broken[last] > broken[first]] = np.nan
         return steps, averages
 
@@ -169,14 +188,13 @@ class Record:
         """The mean over each block: single steps while `block_length` is 1.
 
         Args:
-            name: One of `Record.names`.
+            name: One of `Record.names`, or `"learning_rate"`.
 
         Returns:
             `(steps, means)`: integer array of the last step of each block and
             float array of the block's mean, each of shape `(blocks,)`.
         """
-        steps = self._block_ends()
-        return steps, self._column(name) / np.diff(steps, prepend=0)
+        return self._block_ends(), self._column(name) / self._counts(name)
 
     def first_nonfinite(self, *names: str) -> tuple[int, int] | None:
         """The first block in the window with a NaN or infinite value.
@@ -203,16 +221,19 @@ class Record:
         Args:
             path: File name or path object, used as it is.
         """
+        arrays = {
+            "sums": self.sums,
+            "steps": np.asarray(self.steps),
+            "block_length": np.asarray(self.block_length),
+            "learning_rate": np.asarray(self.learning_rate),
+            "names": np.asarray(self.names),
+        }
+        # Files of records at one rate stay as they always were.
+        if self.learning_rates is not None:
+            arrays["learning_rates"] = self.learning_rates
         write_atomically(
             check_path("path", path),
-            lambda file: np.savez(
-                file,
-                sums=self.sums,
-                steps=self.steps,
-                block_length=self.block_length,
-                learning_rate=self.learning_rate,
-                names=self.names,
-            ),
+            lambda file: np.savez(file, **arrays),  # type: ignore[arg-type]
         )
 
     @classmethod
@@ -240,6 +261,7 @@ class Record:
                         block_length=int(file["block_length"]),
                         learning_rate=float(file["learning_rate"]),
                         names=tuple(map(str, file["names"])),
+                        learning_rates=file.get("learning_rates"),
                     )
             # A flipped bit can cause any exception, such as one on a wrong password.
             except Exception as error:
@@ -248,9 +270,22 @@ class Record:
                     f"Received: {path!r} ({error})"
                 ) from error
 
+    def _counts(self, name: str) -> np.ndarray:
+        """What the sums of each block are divided by for a mean."""
+        counts = np.diff(self._block_ends(), prepend=0).astype(np.float64)
+        if self.learning_rates is not None and name in VARIABLE_ROW:
+            # A step at the rate 0 moves nothing: its row is 0, whatever the units.
+            counts *= self.learning_rates / self.learning_rate
+        return counts
+
     def _column(self, name: str) -> np.ndarray:
+        if name == "learning_rate":
+            rates = self.learning_rates
+            if rates is None:
+                rates = np.full(len(self.sums), self.learning_rate)
+            return rates * self._counts(name)
         if name not in self.names:
-            names = ", ".join(self.names)
+            names = ", ".join([*self.names, "learning_rate"])
             raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
         return self.sums[:, self.names.index(name)]
 

@@ -1,11 +1,12 @@
 """What must hold before anything else is imported."""
 
 import os
+from collections.abc import Mapping
 
 import keras
 
 
-def check_backend(backend, environment):
+def check_backend(backend: str, environment: Mapping[str, str]) -> None:
     """Refuses surroundings in which nothing of this package can work.
 
     Args:

@@ -30,17 +30,17 @@ class SavedState(_Saveable):
     _waiting = None
     is_expected = False
 
-    def saved_settings(self):
+    def saved_settings(self) -> dict[str, Any]:
         """Dictionary of numbers, strings and booleans: what a file must agree in."""
         raise NotImplementedError
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Called by Keras: writes variables and settings."""
         super().save_own_variables(store)
         settings = {"built": self.built, **self.saved_settings()}
         store[_SETTINGS] = np.frombuffer(json.dumps(settings).encode(), "uint8")
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Called by Keras: reads variables, now or when they are built.
 
         Raises:
@@ -77,7 +77,7 @@ class SavedState(_Saveable):
         if self.built:
             self.load_waiting()
 
-    def load_waiting(self):
+    def load_waiting(self) -> None:
         """Assigns what was loaded before there were variables; ends `build`."""
         if self._waiting is None:
             return
@@ -94,16 +94,16 @@ class SavedState(_Saveable):
         with tf.init_scope():
             super().load_own_variables(values)
 
-    def own_variables(self):
+    def own_variables(self) -> list[Any]:
         """List of `keras.Variable`: those that Keras saves under this object."""
         return self.variables
 
-    def _expect_parts(self, expected):
+    def _expect_parts(self, expected: bool) -> None:
         for part in vars(self).values():
             if isinstance(part, SavedState):
                 part.is_expected = expected
 
-    def _rule(self):
+    def _rule(self) -> str:
         return (
             f"The state of {type(self).__name__} {self.name!r} can only be loaded from "
             "a file that was saved with the same optimizer, settings and model. (For "
@@ -115,16 +115,16 @@ class SavedState(_Saveable):
 class _Values:
     """Hides a dictionary from Keras, which would track what is in it."""
 
-    def __init__(self, values):
+    def __init__(self, values: dict[str, np.ndarray]) -> None:
         self.values = values
 
 
-def _settings_in(values):
+def _settings_in(values: dict[str, np.ndarray]) -> dict[str, Any] | None:
     settings = values.pop(_SETTINGS, None)
     return None if settings is None else json.loads(settings.tobytes())
 
 
-def _what(values):
+def _what(values: dict[str, np.ndarray]) -> str:
     if not values:
         return "nothing"
     shapes = [values[key].shape for key in sorted(values, key=int)]

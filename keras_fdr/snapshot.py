@@ -1,5 +1,8 @@
 """Variables put back as they were."""
 
+from collections.abc import Iterable
+
+import keras
 import tensorflow as tf
 
 
@@ -11,7 +14,9 @@ class State:
         strategy: The `tf.distribute.Strategy` that they were created in.
     """
 
-    def __init__(self, variables, strategy):
+    def __init__(
+        self, variables: Iterable[keras.Variable], strategy: tf.distribute.Strategy
+    ) -> None:
         # Each replica's own copy: metrics hold different numbers on each.
         self._components = [
             component
@@ -20,7 +25,7 @@ class State:
         ]
         self._values = [tf.identity(c) for c in self._components]
 
-    def restore(self):
+    def restore(self) -> None:
         """Assigns the values again."""
         for component, value in zip(self._components, self._values, strict=True):
             component.assign(value)

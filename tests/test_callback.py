@@ -189,19 +189,12 @@ def test_two_schedulers_are_refused(digits, number):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_another_optimizer_is_refused(digits, policy):
-    keras.config.set_dtype_policy(policy)
-    with pytest.raises(ValueError, match=r"`keras_fdr\.FDRSGD`. Received: .*Adam"):
-        fit(compiled("adam"), digits, [FDRCallback()])
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ({"threshold": 0}, "`threshold` must be above 0. Received: threshold=0"),
         ({"threshold": -1}, "threshold=-1"),
-        ({"factor": 0}, r"`factor` must be above 0 and below 1. Received: factor=0"),
+        ({"factor": 0}, "`factor` must be above 0 and below 1. Received: factor=0"),
         ({"factor": 1.0}, r"factor=1\.0"),
         ({"min_lr": -0.1}, "at least 0. Received: min_lr=-0.1"),
         ({"stop_at_minimum": True}, "`stop_at_minimum` needs .*min_lr=0"),
@@ -228,7 +221,9 @@ def test_nan_makes_no_cut_and_is_warned_of_once(digits, rule):
     model = compiled(FDRSGD(0.1, l2=0.01))
     with pytest.warns(UserWarning, match="NaN or infinite at step 3 ") as caught:
         history = fit(model, (x, y), [callback], epochs=2, shuffle=False)
-    assert len(caught) == 1
+    messages = [str(w.message) for w in caught]
+    # The other note is that training is too short for the ratio to settle.
+    assert sum("planned" not in message for message in messages) == 1
     assert callback.cuts == []
     assert rule or callback.verdict.status == "undecided"
     assert np.isnan(history["fdr_ratio"]).all()
@@ -372,7 +367,8 @@ def test_on_stationary_leaves_no_place_for_a_cut(arguments):
 def test_other_rules_in_fit(digits, rule):
     callback = FDRCallback(rule=rule, factor=0.5)
     fit(compiled(FDRSGD(0.1, l2=0.01)), digits, [callback], epochs=3)
-    assert callback.verdict.reason == rule(callback.record).reason
+    # The callback adds how long the record is, compared with the L2 term's time.
+    assert callback.verdict.reason.startswith(rule(callback.record).reason)
 
 
 def test_on_stationary_must_be_a_function():
@@ -433,6 +429,13 @@ def test_a_class_is_no_rule():
 def test_what_is_no_number_is_refused(name, value):
     with pytest.raises((TypeError, ValueError), match=f"`{name}` .*Received: {name}="):
         FDRCallback(**{name: value})
+
+
+def test_verbose_is_also_a_boolean():
+    for value in (True, False):
+        assert FDRCallback(verbose=value).verbose == value
+    with pytest.raises(TypeError, match=r"at least 0. Received: verbose=1\.5"):
+        FDRCallback(verbose=1.5)
 
 
 def test_numbers_of_numpy_are_numbers():

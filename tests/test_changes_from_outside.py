@@ -160,3 +160,67 @@ def test_weights_of_two_types_with_l2():
     row = optimizer.observables.record().sums[0]
     np.testing.assert_allclose(row[0], wanted, rtol=1e-3)
     assert row[4] > 0.05 * squares
+
+
+class InMidEpoch(keras.callbacks.Callback):
+    """Changes something after the second batch of each epoch."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1:
+            self.change(self.model)
+
+
+def weights_scaled(model):
+    model.set_weights([1.01 * w for w in model.get_weights()])
+
+
+def velocities_doubled(model):
+    for velocity in model.optimizer.velocities:
+        velocity.assign(2 * velocity.numpy())
+
+
+@pytest.mark.parametrize("center", [None, "initial"])
+@pytest.mark.parametrize("change", [weights_scaled, velocities_doubled])
+def test_a_change_within_an_epoch_is_seen_by_the_identity(change, center):
+    model = new_model(FDRObservables(center=center))
+    callback = FDRCallback(factor=None)
+    x, y = data()
+    with pytest.warns(UserWarning, match="within the epoch"):
+        model.fit(
+            x,
+            y,
+            batch_size=4,
+            epochs=2,
+            callbacks=[callback, InMidEpoch(change)],
+            verbose=0,
+        )
+    assert callback.record.steps == 0
+
+
+def test_a_change_between_two_steps_of_a_loop_is_seen_when_fit_begins():
+    model = new_model()
+    x, y = data()
+    fit(model)
+    model.train_on_batch(x[:8], y[:8])
+    weights_scaled(model)
+    model.train_on_batch(x[:8], y[:8])
+    with pytest.warns(UserWarning, match="changed from outside"):
+        assert fit(model) == 3
+
+
+@pytest.mark.parametrize("rate, momentum", [(0.2, 0.0), (0.05, 0.9), (1e-7, 0.9)])
+def test_many_steps_raise_no_alarm(rate, momentum):
+    # The bound has no chance in it. At the rate 1e-7 rounding swallows most steps.
+    keras.utils.set_random_seed(1)
+    model = new_model()
+    model.compile(FDRSGD(rate, momentum=momentum, l2=0.01), loss="mse")
+    x, y = data()
+    data_set = tf.data.Dataset.from_tensor_slices((x, y)).repeat(200).batch(3)
+    callback = FDRCallback(factor=None)
+    model.fit(data_set, epochs=3, shuffle=False, callbacks=[callback], verbose=0)
+    assert callback.record.steps == 4800
+    assert model.optimizer.weights_unchanged()

@@ -238,7 +238,7 @@ def test_figure_3_runs_figure_1_and_its_seeds_in_processes(tmp_path, capsys):
     )
     assert kept["settings"] == whole.settings
     for one, other in zip(kept["rows"], whole.rows, strict=True):
-        one, other = dict(one), dict(other)
+        one, other = dict(one), other.to_dict()
         del one["series"], other["series"]
         assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
 

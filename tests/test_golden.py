@@ -101,7 +101,7 @@ def test_sweep_directory(tmp_path):
     assert len(kept.rows) == 4
     for old, new in zip(kept.rows, again.rows, strict=True):
         for name in ("seed", "stage", "learning_rate", "full_batch_dissipation"):
-            assert old[name] == new[name]
+            assert getattr(old, name) == getattr(new, name)
 
 
 def test_exported_trainer():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from landscape_cases import of_residuals, table
@@ -74,7 +75,7 @@ def test_other_things_are_no_results():
     with pytest.raises(ValueError, match="at least one seed"):
         landscape.fit(empty)
     partial = table(seeds=(0,))
-    partial.rows.append({**partial.rows[0], "seed": 1, "learning_rate": 7.0})
+    partial.rows.append(replace(partial.rows[0], seed=1, learning_rate=7.0))
     with pytest.raises(ValueError, match="every learning rate"):
         landscape.fit(partial)
 

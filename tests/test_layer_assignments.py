@@ -189,6 +189,14 @@ def test_layers_that_assign_are_refused_on_replicas(name):
     refused(fit, model, layer)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.filterwarnings("ignore:The loss has no L2")
+def test_layers_that_assign_are_refused_with_stock_optimizers(optimizer):
+    model = sequential(spectral)()
+    model.compile(optimizer, "mse")
+    refused(fit, model, "spectral")
+
+
 # What is not refused.
 
 

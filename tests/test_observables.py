@@ -184,13 +184,18 @@ def test_seal(rng):
     weights = [keras.Variable(w) for w in arrays_like_weights(rng)[0]]
     observables.build([w.shape for w in weights])
     eager_step(observables, *arrays_like_weights(rng))
-    observables.seal(weights)
-    assert observables.is_unchanged(weights)
+
+    def state():
+        theta = [tf.convert_to_tensor(w) for w in weights]
+        return {"theta": theta, "velocity": [], "momentum": 0.0, "dampening": 0.0}
+
+    observables.seal(weights, state())
+    assert observables.weights_unchanged(weights, state())
     before = weights[0].numpy()
     weights[0].assign(np.nextafter(before, np.inf))
-    assert not observables.is_unchanged(weights)
+    assert not observables.weights_unchanged(weights, state())
     weights[0].assign(before)
-    assert observables.is_unchanged(weights)
+    assert observables.weights_unchanged(weights, state())
 
 
 @pytest.mark.parametrize(

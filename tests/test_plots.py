@@ -162,8 +162,8 @@ def test_landscape_leaves_stages_open_whose_sides_did_not_meet(seeds, ratio, fil
 
 def test_sequential_runs_name_the_ratio_of_stages_that_did_not_meet():
     results = sweep_results()
-    results.rows[1]["series"]["dissipation"][-1] *= 1.2
-    results.rows[0]["series"]["dissipation"][-1] *= 1.04
+    results.rows[1].series["dissipation"][-1] *= 1.2
+    results.rows[0].series["dissipation"][-1] *= 1.04
     (axis,) = plots.sequential_runs(results).axes
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert [("not met" in label, "= 1.2" in label) for label in labels] == [

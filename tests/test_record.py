@@ -182,7 +182,9 @@ def test_missing_file(tmp_path):
 def test_refused_arguments(rng):
     with pytest.raises(ValueError, match=r"hence shape \(3, 5\). Received: .*\(2, 5\)"):
         Record(np.zeros((2, 5)), steps=5, block_length=2)
-    message = "one of dissipation, .*, loss. Received: name='temperature'"
+    message = (
+        "one of dissipation, .*, loss, learning_rate. Received: name='temperature'"
+    )
     with pytest.raises(ValueError, match=message):
         random_record(rng).half_running_average("temperature")
 

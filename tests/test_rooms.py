@@ -28,6 +28,7 @@ ORDER = (
     "observables",
     "distribution",
     "optimizer",
+    "measure",
     "full_batch",
     "restart",
     "callback",

@@ -40,7 +40,7 @@ def test_rows_are_those_of_the_twin(mu, nu, jit, mode):
         mode=mode,
         verbose=0,
     )
-    assert [(r["seed"], r["stage"]) for r in found.rows] == [
+    assert [(r.seed, r.stage) for r in found.rows] == [
         (seed, stage) for seed in seeds for stage in range(3)
     ]
     independent = mode == "independent"
@@ -54,11 +54,9 @@ def test_rows_are_those_of_the_twin(mu, nu, jit, mode):
     for stage, (rate, count) in enumerate(STAGES):
         expected = twin.stage(rate, epochs(seeds, stage + 1, count), count)
         for chain, seed in enumerate(seeds):
-            row = next(
-                r for r in found.rows if (r["seed"], r["stage"]) == (seed, stage)
-            )
-            assert row["learning_rate"] == rate
-            assert (row["steps"], row["passes"]) == (5 * count, count - count // 2)
+            row = next(r for r in found.rows if (r.seed, r.stage) == (seed, stage))
+            assert row.learning_rate == rate
+            assert (row.steps, row.passes) == (5 * count, count - count // 2)
             values = {name: v[chain] for name, v in expected.items()}
             # Sums that cancel: to the size of their terms.
             norm = values["full_batch_gradient_norm_squared"]
@@ -69,7 +67,7 @@ def test_rows_are_those_of_the_twin(mu, nu, jit, mode):
             }
             for name, value in values.items():
                 tolerance = 1e-4 * max(abs(value), scale.get(name, 0.0))
-                assert row[name] == pytest.approx(value, abs=tolerance), name
+                assert getattr(row, name) == pytest.approx(value, abs=tolerance), name
 
 
 def test_settings_and_series_are_kept():
@@ -87,21 +85,21 @@ def test_settings_and_series_are_kept():
     }
     assert expected.items() <= found.settings.items()
     for row in found.rows:
-        series = row["series"]
-        assert series["steps"][0] == 1 and series["steps"][-1] == row["steps"] == 150
+        series = row.series
+        assert series["steps"][0] == 1 and series["steps"][-1] == row.steps == 150
         assert len(series["steps"]) <= 100 and np.all(np.diff(series["steps"]) > 0)
         for name in ("dissipation", "fluctuation"):
-            assert series[name][-1] == pytest.approx(row[name], rel=1e-4)
+            assert series[name][-1] == pytest.approx(getattr(row, name), rel=1e-4)
             assert len(series[name]) == len(series["steps"])
 
 
 def test_seeds_differ_in_their_batches_only():
     whole = small_sweep(least_squares(), batch_size=21, initial=INITIAL).rows
     for first, second in zip(whole[:2], whole[2:], strict=True):
-        assert first["seed"] == 0 and second["seed"] == 1
-        assert first["full_batch_loss"] == pytest.approx(second["full_batch_loss"])
+        assert first.seed == 0 and second.seed == 1
+        assert first.full_batch_loss == pytest.approx(second.full_batch_loss)
     part = small_sweep(least_squares(), initial=INITIAL).rows
-    assert part[0]["full_batch_loss"] != part[2]["full_batch_loss"]
+    assert part[0].full_batch_loss != part[2].full_batch_loss
     alone = small_sweep(least_squares(), seeds=[1], initial=INITIAL).rows
     assert alone == part[2:]
 
@@ -121,9 +119,9 @@ def test_passes_are_counted_back_from_the_last_epoch(monkeypatch, every, epochs)
     monkeypatch.setattr(protocol._Run, "_measure", noted)
     arguments = {"stages": [(0.1, 7)], "seeds": 1, "mode": "paper"}
     [row] = small_sweep(model, full_batch_every=every, **arguments).rows
-    assert ends == epochs and row["passes"] == len(epochs)
+    assert ends == epochs and row.passes == len(epochs)
     [other] = small_sweep(model, **arguments).rows
-    assert row["dissipation"] == other["dissipation"]
+    assert row.dissipation == other.dissipation
 
 
 def test_initial_run_happens_once(monkeypatch):
@@ -222,6 +220,7 @@ def test_dataset_finds_what_arrays_find():
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     pairs = zip(small_sweep(model, dataset).rows, small_sweep(model).rows, strict=True)
     for one, other in pairs:
+        one, other = one.to_dict(), other.to_dict()
         assert one.pop("series") == other.pop("series")
         # The full batch is summed in other parts.
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
@@ -242,7 +241,8 @@ def test_sample_weights_count():
             ("noise_curvature", 3),
             ("velocity_curvature", 3),
         ):
-            assert two[name] == pytest.approx(2**power * one[name], rel=1e-4), name
+            wanted = 2**power * getattr(one, name)
+            assert getattr(two, name) == pytest.approx(wanted, rel=1e-4), name
 
 
 def test_mixed_precision():
@@ -254,4 +254,4 @@ def test_mixed_precision():
     before = [v.numpy() for v in model.optimizer.variables]
     found = small_sweep(model, data)
     assert_same(before, [v.numpy() for v in model.optimizer.variables])
-    assert np.isfinite([row["full_batch_dissipation"] for row in found.rows]).all()
+    assert np.isfinite([row.full_batch_dissipation for row in found.rows]).all()

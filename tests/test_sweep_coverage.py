@@ -40,9 +40,9 @@ def repeated_sweeps(case):
     found = []
     for first in range(0, chains, COVERAGE_SEEDS):
         rows = [
-            {"seed": seed, "learning_rate": rate}
+            {"seed": seed, "stage": stage, "learning_rate": rate}
             | {name: values[first + seed] for name, values in quantities.items()}
-            for rate, quantities in stages.items()
+            for stage, (rate, quantities) in enumerate(stages.items())
             for seed in range(COVERAGE_SEEDS)
         ]
         found.append(landscape.fit(landscape.SweepResults(settings, rows)))

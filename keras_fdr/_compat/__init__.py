@@ -4,7 +4,11 @@ Seen in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. When a new release move
 one of these names, this is the only folder to change.
 """
 
-from keras_fdr._compat.assignments import AssignmentScan, assignment_in_call
+from keras_fdr._compat.assignments import (
+    Assignment,
+    AssignmentScan,
+    assignment_in_call,
+)
 from keras_fdr._compat.callbacks import (
     backup_files,
     batch_spec,
@@ -15,6 +19,7 @@ from keras_fdr._compat.callbacks import (
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import (
+    LossPart,
     UnfitLossError,
     activity_losses,
     loss_parts,
@@ -39,7 +44,9 @@ from keras_fdr._compat.optimizers import (
 from keras_fdr._compat.variables import variables_outside_of_traces
 
 __all__ = [
+    "Assignment",
     "AssignmentScan",
+    "LossPart",
     "UnfitLossError",
     "WholeStepOptimizer",
     "activity_losses",

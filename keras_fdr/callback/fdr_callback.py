@@ -8,27 +8,39 @@ import keras
 import numpy as np
 
 from keras_fdr import _compat
+from keras_fdr.callback import final_decay as decay
 from keras_fdr.callback.arguments import (
     DEFAULT_FACTOR,
     DEFAULT_THRESHOLD,
     arguments_of,
     check_arguments,
+    check_final_decay,
     config_of,
 )
+from keras_fdr.callback.columns import columns_of, rate_of
 from keras_fdr.callback.full_batch_logs import EpochPasses
+from keras_fdr.callback.planned import note_on_plan, relaxation_of, with_relaxation
 from keras_fdr.distribution.loss_shares import announce_shares
 from keras_fdr.distribution.trainer import check_execution
+from keras_fdr.measure import is_measured, measured_optimizer
 from keras_fdr.model_checks import check_eager_layers
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.cut_table import Cut
-from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import Record
 from keras_fdr.restart.callback_list import (
     check_neighbours,
     prepare_restart,
     rate_writers,
 )
-from keras_fdr.rules import ThresholdRule, Verdict, blocking_reason, judge_variables
+from keras_fdr.rules import (
+    Configured,
+    ThresholdRule,
+    Verdict,
+    blocking_reason,
+    judge_variables,
+)
+from keras_fdr.rules.schedule import explain_schedule
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -39,14 +51,19 @@ class FDRCallback(keras.callbacks.Callback):
     stationary, then η ← (1−Y) η and t ← 0. The default rule is the paper's,
     |Ō_L/Ō_R − 1| < X, on half-running averages of FDR1's two sides.
 
+    With `final_decay` no cuts are made. The rate decays to nearly 0 over the last share
+    of the epochs, and begins to do so earlier if the rule finds the run stationary.
+
     The epoch's logs get `fdr_learning_rate` (the η of the epoch's newest step; also as
-    `learning_rate`, which other callbacks may overwrite),
-    `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R), `fdr_ratio` and
-    `fdr_stationary` (1.0 or 0.0). With `full_batch`, a `FullBatchPass` at the end of
-    the epoch adds `full_batch_loss` (f), `full_batch_gradient_norm` (|∇f|), the
-    compiled metrics over that dataset as `full_batch_<metric>`, and
-    `full_batch_dissipation`: the half-running average of FDR2's left side O_FB,
-    eq. (18), over the passes since the last cut. Epochs without a pass get NaN.
+    `learning_rate`, which other callbacks may overwrite), `fdr_dissipation` (Ō_L),
+    `fdr_fluctuation` (Ō_R), `fdr_noise_loss` (Ō_R/2: what the noise of this rate adds
+    to the loss if the loss is harmonic, hence about what a decay of the rate would earn
+    now), `fdr_ratio` and `fdr_stationary` (1.0 or 0.0). With `full_batch`, a
+    `FullBatchPass` at the end of the epoch adds `full_batch_loss` (f),
+    `full_batch_gradient_norm` (|∇f|), the compiled metrics over that dataset as
+    `full_batch_<metric>`, and `full_batch_dissipation`: the half-running average of
+    FDR2's left side O_FB, eq. (18), over the passes since the last cut. Epochs without
+    a pass get NaN.
     List this callback before those that write logs or checkpoints. All that a
     decision rests on is kept in the optimizer.
 
@@ -90,6 +107,13 @@ class FDRCallback(keras.callbacks.Callback):
             as the paper's sequential runs do. Defaults to `False`.
         verbose: Integer; above 0 each cut is printed with its reason.
             Defaults to `0`.
+        optimizer: The `keras.optimizers.Optimizer` to measure and to cut, where the
+            model has several, as a GAN does. Defaults to `None`, the one that the model
+            was compiled with.
+        final_decay: A `FinalDecay`, the decay of the learning rate over the last share
+            of the epochs. It begins earlier if the rule finds the run stationary, and
+            training then ends with it; with `factor=None` it never does. No rate of it
+            is below `min_lr`. Defaults to `None`.
 
     Attributes:
         record: The `Record` of the newest epoch's end, before any cut.
@@ -99,8 +123,8 @@ class FDRCallback(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is outside its range; when training begins, if
-            the model's optimizer is no `FDRSGD`, or follows a schedule of its own
-            that cuts would fight, if a callback that saves the model is listed
+            the model has no optimizer, if its rate follows a schedule that cuts would
+            fight, if a callback that saves the model is listed
             before this one, or if there are two of this class.
         TypeError: If an argument is of a wrong type, or if `rule` returns something
             else than a `Verdict`.
@@ -121,6 +145,8 @@ class FDRCallback(keras.callbacks.Callback):
         stop_at_minimum=False,
         reset_velocities_on_cut=False,
         verbose=0,
+        optimizer=None,
+        final_decay=None,
     ):
         super().__init__()
         check_arguments(
@@ -134,7 +160,9 @@ class FDRCallback(keras.callbacks.Callback):
             stop_at_minimum,
             reset_velocities_on_cut,
             verbose,
+            optimizer,
         )
+        check_final_decay(final_decay, factor, on_stationary, stop_at_minimum)
         self.rule = rule or ThresholdRule(threshold)
         self.on_stationary = on_stationary
         self.factor: Any = None if on_stationary else factor
@@ -142,6 +170,8 @@ class FDRCallback(keras.callbacks.Callback):
         self.stop_at_minimum = stop_at_minimum
         self.reset_velocities_on_cut = reset_velocities_on_cut
         self.verbose = verbose
+        self.optimizer = optimizer
+        self.final_decay = final_decay
         self._passes = None
         if full_batch is not None:
             self._passes = EpochPasses(full_batch, full_batch_every)
@@ -158,23 +188,37 @@ class FDRCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Checks what can be checked before any weight changes."""
         del logs
+        first = not is_measured(self.model, self.optimizer)
         optimizer = self._optimizer()
+        if first:
+            # `fit` calls the function that was made before the optimizer was measured.
+            self.model.make_train_function(force=True)
         schedule = _compat.learning_rate_schedule(optimizer)
-        if self.factor and schedule is not None:
+        if (self.factor or self.final_decay) and schedule is not None:
             raise ValueError(
                 "A learning rate that follows a schedule cannot also be cut: two "
                 "schedulers would fight. Give the optimizer a float, or pass "
-                "`factor=None` to measure only. Received: "
+                "`factor=None` without `final_decay` to measure only. Received: "
                 f"learning_rate={schedule}"
             )
-        if optimizer is not self.model.optimizer:
-            _compat.open_loss_scaling(self.model.optimizer)
         check_execution(self.model)
-        announce_shares(self.model, optimizer)
+        if isinstance(optimizer, FDRSGD):
+            if optimizer is getattr(self.model.optimizer, "inner_optimizer", None):
+                _compat.open_loss_scaling(self.model.optimizer)
+            announce_shares(self.model, optimizer)
+        else:
+            self._check_stock(optimizer)
         check_neighbours(self, FDRCallback)
         arguments = _compat.surroundings(self, self.model).arguments
         check_eager_layers(self.model, _compat.batch_spec(arguments))
         self._rate_writers = rate_writers(self)
+        if self.final_decay:
+            decay.prepare(self, optimizer)
+        elif isinstance(self.rule, Configured) and (self.factor or self.on_stationary):
+            tau = relaxation_of(self.model, optimizer)
+            note = note_on_plan(tau, self.params.get("epochs"), self.params["steps"])
+            if note:
+                self._warn_once("plan", note)
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)
@@ -184,31 +228,31 @@ class FDRCallback(keras.callbacks.Callback):
         regularised = any(
             getattr(w, "regularizer", None) for w in self.model.trainable_weights
         )
-        if not (optimizer.l2 or regularised):
+        if not (optimizer.l2 or regularised or optimizer.weight_decay):
             self._warn_once(
                 "l2",
-                "The loss has no L2 term (`FDRSGD(l2=...)`, or a regulariser in the "
-                "layers): the weights may drift for ever, and a stationary state need "
-                "not exist (section 2.3.4 of the paper).",
+                "The loss has no L2 term (`FDRSGD(l2=...)`, a regulariser in the "
+                "layers, or `weight_decay` of another optimizer): the weights may "
+                "drift for ever, and a stationary state need not exist (section 2.3.4 "
+                "of the paper).",
             )
 
     def on_epoch_begin(self, epoch, logs=None):
         """Notices weights that were changed since the record was left."""
         # State is read no earlier than here: `BackupAndRestore` restores it
         # after `on_train_begin`.
-        del epoch, logs
+        del logs
         optimizer = self._optimizer()
         observables = optimizer.observables
         loss = _compat.loss_as_given(self.model)
-        if optimizer.built and observables.is_of_another_loss(loss):
+        if observables.built and observables.is_of_another_loss(loss):
             observables.reset()
             notice(
                 "The model was compiled with another loss since the last epoch. An "
                 "average over two losses means nothing, so the record restarts at "
                 "t = 0."
             )
-        moving = optimizer.moving_variables()
-        if optimizer.built and not observables.is_unchanged(moving):
+        if observables.built and not optimizer.weights_unchanged():
             observables.reset()
             notice(
                 "The weights or velocities were changed from outside since the last "
@@ -216,6 +260,8 @@ class FDRCallback(keras.callbacks.Callback):
                 "average that `use_ema` puts in their place when training ends): the "
                 "record restarts at t = 0."
             )
+        if self.final_decay:
+            decay.begin_epoch(self, optimizer, epoch)
         self._restarts = observables.restart_count()
         self._record_learning_rate = observables.recorded_learning_rate()
 
@@ -224,34 +270,41 @@ class FDRCallback(keras.callbacks.Callback):
         optimizer = self._optimizer()
         observables = optimizer.observables
         stopped_by_others = self.model.stop_training
+        if observables.built and not optimizer.weights_unchanged():
+            observables.reset()
+            self._warn_once(
+                "moved",
+                "Something else than the optimizer changed weights or velocities "
+                "within the epoch (an assignment in a layer, a callback, or a training "
+                "loop): the rows do not add up to where the weights are, by far more "
+                "than rounding. The record restarts at t = 0.",
+            )
         self.record = record = observables.record()
         verdict = self._judge(record)
+        if isinstance(self.rule, Configured):  # A user's own rule has its own words.
+            verdict = with_relaxation(verdict, relaxation_of(self.model, optimizer))
         if observables.per_variable:
             by_variable = observables.record_by_variable()
             verdict = judge_variables(self._judge, verdict, by_variable)
         self.verdict = verdict
         self._warn_of_breaks(observables, record)
-        learning_rate = _number(optimizer.learning_rate)
         if logs is not None:
-            average = record.half_running_average
-            # Others may have set the rate of the next epoch by now.
-            measured_at = record.learning_rate if record.steps else learning_rate
-            logs["learning_rate"] = logs["fdr_learning_rate"] = measured_at
-            logs["fdr_dissipation"] = average("dissipation")
-            logs["fdr_fluctuation"] = average("fluctuation")
-            logs["fdr_ratio"] = verdict.ratio
-            logs["fdr_stationary"] = float(verdict.stationary)
+            logs.update(columns_of(record, verdict, optimizer))
             if self._passes:
                 logs.update(self._passes.logs(epoch, optimizer))
-        if verdict.stationary and not blocking_reason(record):
+        stationary = verdict.stationary and not blocking_reason(record)
+        if self.final_decay:
+            may_begin = stationary and self.factor is not None
+            self._print(decay.end_epoch(self, optimizer, epoch, may_begin))
+        elif stationary:
             if self.on_stationary:
                 self.on_stationary(self.model, verdict)
                 observables.reset()
             elif self.factor:
-                self._cut(epoch, optimizer, learning_rate, verdict)
+                self._cut(epoch, optimizer, rate_of(optimizer), verdict)
         if not observables.built:
             return  # Without a trainable weight there are no steps.
-        observables.seal(optimizer.moving_variables())
+        optimizer.seal()
         ended = self.model.stop_training and not stopped_by_others
         optimizer.progress.mark(epoch + 1, optimizer, ended)
 
@@ -271,12 +324,31 @@ class FDRCallback(keras.callbacks.Callback):
         for name, value in vars(self).items():
             if name in ("_model", "params"):
                 setattr(new, name, None)
+            elif name == "optimizer":
+                new.optimizer = value
             else:
                 setattr(new, name, copy.deepcopy(value, memo))
         return new
 
     def _optimizer(self):
-        return measuring_optimizer(self.model, "FDRCallback")
+        return measured_optimizer(self.model, self.optimizer)
+
+    def _check_stock(self, optimizer):
+        """Refuses what only `FDRSGD` can do."""
+        if (self.factor or self.final_decay) and optimizer.has_several_rates:
+            names = [type(part).__name__ for part in optimizer.optimizers]
+            raise ValueError(
+                "A cut needs one learning rate, and a `MultiOptimizer` has several: "
+                "pass `factor=None` to measure only, or "
+                "`FDRCallback(optimizer=...)` to choose one of its optimizers. "
+                f"Received: a MultiOptimizer of {', '.join(names)}"
+            )
+        if self.reset_velocities_on_cut:
+            raise ValueError(
+                "`reset_velocities_on_cut` needs velocities in the paper's form: "
+                "compile the model with `keras_fdr.FDRSGD`. "
+                f"Received: optimizer={type(optimizer.optimizer).__name__}"
+            )
 
     def _judge(self, record):
         verdict = self.rule(record)
@@ -285,7 +357,7 @@ class FDRCallback(keras.callbacks.Callback):
                 "`rule` must return a `Verdict` for each `Record`. "
                 f"Received: {verdict!r} from rule={self.rule}"
             )
-        return verdict
+        return explain_schedule(verdict, record)
 
     def _cut(self, epoch, optimizer, old, verdict):
         new = max(self.factor * old, self.min_lr)
@@ -313,7 +385,7 @@ class FDRCallback(keras.callbacks.Callback):
         )
 
     def _print(self, message):
-        if self.verbose:
+        if self.verbose and message:
             print(f"\n{message}")
 
     def _warn_of_breaks(self, observables, record):
@@ -354,8 +426,3 @@ class FDRCallback(keras.callbacks.Callback):
 def _first_loss(record):
     # NaN from the first step on is no overflow: those reach the observables as well.
     return record.sums[0, record.names.index("loss")]
-
-
-def _number(value):
-    # `float` of a variable fails under a distribution strategy.
-    return float(value.numpy() if hasattr(value, "numpy") else value)

@@ -6,6 +6,7 @@ from keras_fdr import _compat
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.class_weights import weighted_by_class
 from keras_fdr.full_batch.passes import FullBatchPass
+from keras_fdr.optimizer.sgd import FDRSGD
 
 
 class EpochPasses:
@@ -70,19 +71,19 @@ class EpochPasses:
         """
         full_batch_pass = self._pass
         assert full_batch_pass is not None, "`prepare` comes first"
+        # FDR2 needs velocities in the paper's form.
+        fdr2 = isinstance(optimizer, FDRSGD)
         if (epoch + 1) % self._every:
-            metrics = full_batch_pass.metric_names
-            names = ["loss", "gradient_norm", "dissipation", *metrics]
+            names = ["loss", "gradient_norm", *["dissipation"] * fdr2]
+            names += full_batch_pass.metric_names
             return {f"full_batch_{name}": float("nan") for name in names}
         result = full_batch_pass(gradient=True)
-        optimizer.measure_full_batch(result)
-        average = optimizer.observables.full_batch_record().half_running_average
-        measured = {
-            "loss": result.loss,
-            "gradient_norm": result.gradient_norm,
-            "dissipation": average("full_batch_dissipation"),
-            **result.metrics,
-        }
+        measured = {"loss": result.loss, "gradient_norm": result.gradient_norm}
+        if fdr2:
+            optimizer.measure_full_batch(result)
+            average = optimizer.observables.full_batch_record().half_running_average
+            measured["dissipation"] = average("full_batch_dissipation")
+        measured.update(result.metrics)
         return {f"full_batch_{name}": value for name, value in measured.items()}
 
 

@@ -1,5 +1,7 @@
 """The share of each replica in the loss of a global batch, inside `fit`."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -7,7 +9,7 @@ from keras_fdr import _compat
 from keras_fdr.model_checks import check_own_loss
 
 
-def announce_shares(model, optimizer):
+def announce_shares(model: keras.Model, optimizer: keras.Optimizer) -> None:
     """Has `model` tell its optimizer in each step what its replica's loss is a mean of.
 
     Keras adds the replicas' means with equal weights, which is the mean over the global
@@ -27,7 +29,13 @@ def announce_shares(model, optimizer):
         return
     check_own_loss(model)
 
-    def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         arguments = x, y, y_pred, sample_weight, training
         if not training:
             return keras.Model.compute_loss(model, *arguments)
@@ -40,7 +48,7 @@ def announce_shares(model, optimizer):
     model.compute_loss = compute_loss
 
 
-def _share(parts, activity_losses, x):
+def _share(parts: list[_compat.LossPart], activity_losses: list[Any], x: Any) -> Any:
     counts = [part.per_example for part in parts]
     if all(counts):
         return tf.shape(tf.nest.flatten(x)[0])[0]

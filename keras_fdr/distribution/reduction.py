@@ -1,5 +1,6 @@
 """What each replica knows of its share of a step, and the gradient they add up to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,21 +32,21 @@ class ReplicaSteps:
     a place of its own.
     """
 
-    def __init__(self):
-        self._steps = {}
+    def __init__(self) -> None:
+        self._steps: dict[int | None, ReplicaStep] = {}
 
-    def put(self, **known):
+    def put(self, **known: Any) -> None:
         """Adds to what is known of this replica's step."""
         replica = _replica()
         self._steps[replica] = replace(self._steps.get(replica, ReplicaStep()), **known)
 
-    def take(self):
+    def take(self) -> ReplicaStep:
         """The `ReplicaStep` of this replica as `look` gives it, which is forgotten."""
         step = self.look()
         self._steps.pop(_replica(), None)
         return step
 
-    def look(self):
+    def look(self) -> ReplicaStep:
         """The `ReplicaStep` of this replica.
 
         Tensors that the current graph cannot use are left out.
@@ -58,7 +59,9 @@ class ReplicaSteps:
         return step
 
 
-def reduce_over_replicas(gradients, step):
+def reduce_over_replicas(
+    gradients: list[Any], step: ReplicaStep
+) -> tuple[list[Any], Any]:
     """The dense gradients and the loss of the global batch.
 
     Of R replicas each knows 1/R of the mean over its own c_r examples, so the gradient
@@ -106,7 +109,7 @@ def reduce_over_replicas(gradients, step):
     return [None if g is None else next(known) for g in gradients], loss
 
 
-def add_over_replicas(tensors):
+def add_over_replicas(tensors: Sequence[Any]) -> list[Any]:
     """In replica context: the sum of each tensor over all replicas, as a list."""
     context = tf.distribute.get_replica_context()
     sums = [None] * len(tensors)
@@ -122,7 +125,7 @@ def add_over_replicas(tensors):
     return sums
 
 
-def _weigh(gradients, weight):
+def _weigh(gradients: list[Any], weight: Any) -> list[Any]:
     known = [g for g in gradients if g is not None]
     # Equal shares, the usual case, need no pass over the gradients.
     known = tf.cond(
@@ -134,7 +137,7 @@ def _weigh(gradients, weight):
     return [None if g is None else next(known) for g in gradients]
 
 
-def _replica():
+def _replica() -> int | None:
     context = tf.distribute.get_replica_context()
     if context is None:
         return None
@@ -143,7 +146,7 @@ def _replica():
     return None if replica is None else int(replica)
 
 
-def _is_usable(tensor):
+def _is_usable(tensor: Any) -> bool:
     """Whether it is no tensor of a graph other than the current one and those around.
 
     The branch of a `tf.cond` is a graph inside the step's graph.

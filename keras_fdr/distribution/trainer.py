@@ -1,5 +1,8 @@
 """Stock `fit` and `evaluate` under several replicas and several workers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -12,7 +15,7 @@ from keras_fdr.model_checks import check_compiled, check_model
 _UNSET = 87654321
 
 
-def prepare_distributed(model):
+def prepare_distributed(model: keras.Model) -> keras.Model:
     """Makes `fit`, `evaluate` and the rest of a compiled model work on many devices.
 
     Under a `tf.distribute` strategy stock Keras 3 fails in three ways, all of which
@@ -68,12 +71,12 @@ def prepare_distributed(model):
         _check_seeds(strategy)
     _compat.build_from_shapes(model)
 
-    def make_train_function(force=False):
+    def make_train_function(force: bool = False) -> Callable[..., Any]:
         if force or model.train_function is None:
             model.train_function = _function(model, "train_step")
         return model.train_function
 
-    def make_test_function(force=False):
+    def make_test_function(force: bool = False) -> Callable[..., Any]:
         if force or model.test_function is None:
             model.test_function = _function(model, "test_step")
         return model.test_function
@@ -85,7 +88,7 @@ def prepare_distributed(model):
     return model
 
 
-def check_execution(model):
+def check_execution(model: keras.Model) -> None:
     """Refuses what stock Keras cannot do under several replicas.
 
     Raises:
@@ -104,7 +107,7 @@ def check_execution(model):
         )
 
 
-def _function(model, step_name):
+def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
     """What `fit` calls with an iterator, for the logs of the next steps."""
     strategy = model.distribute_strategy
     steps = model.steps_per_execution
@@ -117,11 +120,11 @@ def _function(model, step_name):
             f"steps_per_execution={steps}, {type(model).__name__}.{step_name}"
         )
 
-    def on_replica(data):
+    def on_replica(data: Any) -> Any:
         data = keras.tree.map_structure(_without_optional, data)
         return getattr(model, step_name)(data)
 
-    def one_step(data):
+    def one_step(data: Any) -> Any:
         outputs = strategy.run(on_replica, args=(data,))
         logs = _metrics(model)
         if isinstance(outputs, dict) and set(outputs) == set(logs):
@@ -130,20 +133,20 @@ def _function(model, step_name):
             lambda value: strategy.reduce("MEAN", value, axis=None), outputs
         )
 
-    def next_step(iterator):
+    def next_step(iterator: Any) -> Any:
         return one_step(iterator.get_next())
 
-    def next_steps(iterator):
+    def next_steps(iterator: Any) -> tuple[Any, Any]:
         # Stock Keras returns the logs from inside `tf.cond` and `tf.while_loop`, where
         # the replicas cannot meet. State carries them out of here.
-        def step(count, more):
+        def step(count: Any, more: Any) -> tuple[Any, Any]:
             del more
             batch = iterator.get_next_as_optional()
             more = batch.has_value()
             tf.cond(more, lambda: run(batch.get_value()), lambda: None)
             return count + tf.cast(more, tf.int32), more
 
-        def run(data):
+        def run(data: Any) -> None:
             strategy.run(on_replica, args=(data,))
 
         count, _ = tf.while_loop(
@@ -153,14 +156,14 @@ def _function(model, step_name):
         )
         return count, _metrics(model)
 
-    def compiled(function):
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         if model.run_eagerly:
             return function
         return tf.function(function, autograph=False, reduce_retracing=True)
 
     on_batch, on_next, on_several = map(compiled, (one_step, next_step, next_steps))
 
-    def function(iterator):
+    def function(iterator: Any) -> Any:
         if not isinstance(iterator, tf.distribute.DistributedIterator):
             # `train_on_batch`: each replica gets the whole batch.
             return on_batch(next(iterator))
@@ -174,7 +177,7 @@ def _function(model, step_name):
     return function
 
 
-def _metrics(model):
+def _metrics(model: keras.Model) -> dict[str, Any]:
     """The metrics of all replicas together."""
     variables = model.metrics_variables
     if any(variable.aggregation != "sum" for variable in variables):
@@ -182,7 +185,7 @@ def _metrics(model):
     strategy = model.distribute_strategy
 
     # Keras would send a message for each variable.
-    def add_up():
+    def add_up() -> list[Any]:
         # On the replica's own device.
         return add_over_replicas([tf.identity(v.value) for v in variables])
 
@@ -193,7 +196,7 @@ def _metrics(model):
         return model.get_metrics_result()
 
 
-def _check_seeds(strategy):
+def _check_seeds(strategy: tf.distribute.Strategy) -> None:
     """Refuses workers that would each shuffle the data in an order of its own."""
     seed, _ = tf.compat.v1.get_seed(0)
     mean = sum_over_replicas(strategy, seed) / strategy.num_replicas_in_sync
@@ -208,6 +211,6 @@ def _check_seeds(strategy):
         )
 
 
-def _without_optional(value):
+def _without_optional(value: Any) -> Any:
     # Keras' data adapters deliver `None` as an empty `tf.experimental.Optional`.
     return None if isinstance(value, tf.experimental.Optional) else value

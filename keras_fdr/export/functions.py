@@ -4,23 +4,32 @@ Each function of this module returns a dictionary from name to a Python function
 traced once, and the signature of its arguments.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import tensorflow as tf
 
+from keras_fdr.export.signature import Signature
 from keras_fdr.full_batch.gradient_sums import GradientSums
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.full_batch.passes import FullBatch
 from keras_fdr.notices import notice
+from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import FULL_BATCH_ROW, ROW
 
+# From a name to a function that is traced once, and the signature of its arguments.
+Functions = dict[str, tuple[Callable[..., Any], Any]]
 
-def training(model, signature):
+
+def training(model: keras.Model, signature: Signature) -> Functions:
     """`train_step` and `reset_metrics`."""
 
-    def train_step(x, y, sample_weight=None):
+    def train_step(x: Any, y: Any, sample_weight: Any = None) -> Any:
         weighted = () if sample_weight is None else (sample_weight,)
         return model.train_step((x, y, *weighted))
 
-    def reset_metrics():
+    def reset_metrics() -> Any:
         averages = model.get_metrics_result()
         model.reset_metrics()
         return averages
@@ -31,11 +40,11 @@ def training(model, signature):
     }
 
 
-def reading(optimizer):
+def reading(optimizer: FDRSGD) -> Functions:
     """`observables`, `half_running_average` and `learning_rate`."""
     layer = optimizer.observables
 
-    def observables():
+    def observables() -> dict[str, Any]:
         values = {
             "names": tf.constant(ROW),
             **layer.blocks.read(),
@@ -52,7 +61,7 @@ def reading(optimizer):
             values["variable_names"] = tf.constant(layer.weight_names())
         return values
 
-    def half_running_average():
+    def half_running_average() -> dict[str, Any]:
         averages = zip(
             (*ROW, *FULL_BATCH_ROW),
             (
@@ -63,7 +72,7 @@ def reading(optimizer):
         )
         return dict(averages)
 
-    def learning_rate():
+    def learning_rate() -> Any:
         return tf.convert_to_tensor(optimizer.learning_rate)
 
     return {
@@ -73,15 +82,15 @@ def reading(optimizer):
     }
 
 
-def steering(optimizer, settable):
+def steering(optimizer: FDRSGD, settable: bool) -> Functions:
     """`reset_velocities` and, where the learning rate is `settable`, its setting."""
 
-    def set_learning_rate(learning_rate):
+    def set_learning_rate(learning_rate: Any) -> Any:
         valid = tf.math.is_finite(learning_rate) & (learning_rate >= 0)
         rule = "`learning_rate` must be finite and at least 0. Received:"
         tf.debugging.Assert(valid, [rule, learning_rate])
 
-        def cut():
+        def cut() -> None:
             optimizer.learning_rate = learning_rate
             optimizer.observables.reset()
 
@@ -89,7 +98,7 @@ def steering(optimizer, settable):
         tf.cond(valid, cut, lambda: None)
         return tf.convert_to_tensor(optimizer.learning_rate)
 
-    def reset_velocities():
+    def reset_velocities() -> dict[str, Any]:
         optimizer.reset_velocities()
         # A signature must return something.
         return {"steps": tf.convert_to_tensor(optimizer.observables.blocks.steps)}
@@ -101,7 +110,9 @@ def steering(optimizer, settable):
     return functions
 
 
-def full_batch(model, optimizer, signature):
+def full_batch(
+    model: keras.Model, optimizer: FDRSGD, signature: Signature
+) -> Functions:
     """`full_batch_add` and `full_batch_gradient`; nothing where f is no mean."""
     try:
         sums = GradientSums(Objective(model, signature))
@@ -116,20 +127,20 @@ def full_batch(model, optimizer, signature):
     )
     flat = tf.nest.flatten(totals)
 
-    def full_batch_add(x, y, sample_weight=None):
+    def full_batch_add(x: Any, y: Any, sample_weight: Any = None) -> dict[str, Any]:
         values, _ = sums.of_batch(x, y, sample_weight)
         for total, value in zip(flat, tf.nest.flatten(values), strict=True):
             total.assign_add(value)
         return {"examples": tf.convert_to_tensor(totals[0].denominators[0])}
 
-    def full_batch_gradient():
+    def full_batch_gradient() -> dict[str, Any]:
         values = tf.nest.map_structure(tf.convert_to_tensor, totals)
         f, norm_squared, examples, _, gradient = sums.finish(*values)
         valid = examples > 0
         rule = "`full_batch_add` must come first: the pass has no examples."
         tf.debugging.Assert(valid, [rule])
 
-        def measure():
+        def measure() -> Any:
             result = FullBatch(f, norm_squared, examples, gradient=gradient)
             row = optimizer.measure_full_batch(result)
             for total in flat:

@@ -1,9 +1,13 @@
 """The shapes and dtypes of a batch, from what a compiled model says of itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+# `(x, y)` or `(x, y, sample_weight)` of (nested) `tf.TensorSpec`.
+Signature = tuple[Any, ...]
 
 _WHAT_TO_PASS = (
     "`batch_signature` must be `(x, y)` or `(x, y, sample_weight)` of `tf.TensorSpec` "
@@ -34,7 +38,7 @@ _LABELS_LIKE_OUTPUTS = (
 )
 
 
-def check_signature(signature):
+def check_signature(signature: Any) -> Signature:
     """A batch signature as a tuple.
 
     Raises:
@@ -48,7 +52,7 @@ def check_signature(signature):
     return tuple(signature)
 
 
-def default_signature(model):
+def default_signature(model: keras.Model) -> Signature:
     """`(x, y)` of `tf.TensorSpec` with any number of examples.
 
     Inputs are those of the model. Labels have the shape and dtype of the outputs, or,
@@ -83,7 +87,7 @@ def default_signature(model):
     return _map(_any_batch, x), y
 
 
-def _map(function, structure):
+def _map(function: Callable[[Any], Any], structure: Any) -> Any:
     # Keras wraps what a model holds; a signature is plain lists and dictionaries.
     if isinstance(structure, dict):
         return {name: _map(function, part) for name, part in structure.items()}
@@ -92,11 +96,11 @@ def _map(function, structure):
     return function(structure)
 
 
-def _any_batch(tensor):
+def _any_batch(tensor: Any) -> tf.TensorSpec:
     return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
 
-def _label(loss, output):
+def _label(loss: Any, output: Any) -> tf.TensorSpec:
     found = keras.losses.get(loss) if loss is not None else None
     function = getattr(found, "fn", found)
     shape = None if output is None else [None, *output.shape[1:]]

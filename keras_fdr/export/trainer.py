@@ -1,6 +1,8 @@
 """The training step, with its state, as a SavedModel."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -8,14 +10,18 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.arguments import check_path
 from keras_fdr.export import functions
-from keras_fdr.export.signature import check_signature, default_signature
+from keras_fdr.export.signature import Signature, check_signature, default_signature
 from keras_fdr.model_checks import check_structure
 from keras_fdr.notices import notice
-from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.optimizer.sgd import FDRSGD, measuring_optimizer
 from keras_fdr.snapshot import State
 
 
-def export_trainer(model, path, batch_signature=None):
+def export_trainer(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    batch_signature: Sequence[Any] | None = None,
+) -> None:
     """Writes a model, its optimizer and its record as a SavedModel that trains on.
 
     `tf.saved_model.load(path)` gives an object that goes on from the present state
@@ -113,7 +119,7 @@ def export_trainer(model, path, batch_signature=None):
     )
     try:
         model.reset_metrics()
-        if not observables.is_unchanged(optimizer.moving_variables()):
+        if not optimizer.weights_unchanged():
             observables.reset()
             notice(
                 "The weights were changed since the record was left (by `set_weights`, "
@@ -125,7 +131,9 @@ def export_trainer(model, path, batch_signature=None):
         state.restore()
 
 
-def _check_learning_rate(optimizer):
+def _check_learning_rate(
+    optimizer: FDRSGD,
+) -> keras.optimizers.schedules.LearningRateSchedule | None:
     """The schedule, or `None`."""
     schedule = _compat.learning_rate_schedule(optimizer)
     kind = keras.optimizers.schedules.LearningRateSchedule
@@ -137,7 +145,7 @@ def _check_learning_rate(optimizer):
     return schedule
 
 
-def _build(model, optimizer, signature):
+def _build(model: keras.Model, optimizer: FDRSGD, signature: Signature) -> None:
     _compat.build(model, signature)
     if not model.optimizer.built:
         with model.distribute_strategy.scope():
@@ -160,7 +168,9 @@ def _build(model, optimizer, signature):
         )
 
 
-def _trainer(model, optimizer, parts):
+def _trainer(
+    model: keras.Model, optimizer: FDRSGD, parts: functions.Functions
+) -> tuple[tf.Module, dict[str, Any]]:
     """What is saved, and its signatures, from `{name: (function, arguments)}`.
 
     Native functions, variables and tables, and no object of Keras:

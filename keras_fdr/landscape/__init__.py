@@ -5,11 +5,13 @@ from keras_fdr.landscape.estimates import Estimate
 from keras_fdr.landscape.protocol import sweep
 from keras_fdr.landscape.regression import Landscape, fit
 from keras_fdr.landscape.results import SweepResults
+from keras_fdr.landscape.rows import SweepRow
 
 __all__ = [
     "Estimate",
     "Landscape",
     "SweepResults",
+    "SweepRow",
     "fit",
     "noise_curvature",
     "sweep",

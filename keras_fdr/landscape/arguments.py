@@ -7,11 +7,15 @@ import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.arguments import check_integer, check_number
+from keras_fdr.optimizer.sgd import FDRSGD
+
+# The learning rate and the number of epochs.
+Stage = tuple[float, int]
 
 _PAIR = "`(learning_rate, epochs)`"
 
 
-def check_stages(stages: Any) -> list[tuple[float, int]]:
+def check_stages(stages: Any) -> list[Stage]:
     """The stages of a sweep as a list of `(learning_rate, epochs)`.
 
     Raises:
@@ -31,7 +35,7 @@ def check_stages(stages: Any) -> list[tuple[float, int]]:
     return [_check_pair(f"stages[{i}]", pair, 3) for i, pair in enumerate(stages)]
 
 
-def check_initial(initial: Any) -> tuple[float, int] | None:
+def check_initial(initial: Any) -> Stage | None:
     """The initial run of a sweep as `(learning_rate, epochs)`, or `None`.
 
     Raises:
@@ -79,7 +83,7 @@ def check_mode(mode: Any) -> str:
     return mode
 
 
-def check_full_batch_every(value: Any, stages: list[tuple[float, int]]) -> int:
+def check_full_batch_every(value: Any, stages: list[Stage]) -> int:
     """The epochs from one full-batch pass of a sweep to the next.
 
     Raises:
@@ -96,7 +100,7 @@ def check_full_batch_every(value: Any, stages: list[tuple[float, int]]) -> int:
     return every
 
 
-def _check_pair(name: str, pair: Any, least: int) -> tuple[float, int]:
+def _check_pair(name: str, pair: Any, least: int) -> Stage:
     """A learning rate and a number of epochs, at least `least`."""
     rule = (
         f"`{name}` must be {_PAIR}, a finite number above 0 and an integer, at least "
@@ -111,7 +115,7 @@ def _check_pair(name: str, pair: Any, least: int) -> tuple[float, int]:
         raise type(error)(f"{rule}Received: {name}={pair!r}") from error
 
 
-def check_dynamics(optimizer):
+def check_dynamics(optimizer: FDRSGD) -> None:
     """Refuses what makes the step's gradient another one than ∇f^B."""
     for name in (
         "clipnorm",

@@ -1,5 +1,8 @@
 """The train step of `fit`, over many chosen batches in one compiled call."""
 
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,7 +20,7 @@ class CompiledLoop:
         dataset: What `TrainingSet` takes, or one that is in memory.
     """
 
-    def __init__(self, model, dataset):
+    def __init__(self, model: keras.Model, dataset: Any) -> None:
         self._arrays = TrainingSet.of(dataset, in_memory=True).arrays
         self._model = model
         self._run = tf.function(
@@ -27,7 +30,7 @@ class CompiledLoop:
             reduce_retracing=True,
         )
 
-    def run(self, batches, start=0, stop=None):
+    def run(self, batches: np.ndarray, start: int = 0, stop: int | None = None) -> None:
         """Takes the steps `start` to `stop` of a list of batches.
 
         Args:
@@ -42,20 +45,22 @@ class CompiledLoop:
                 tf.constant(batches, tf.int32), tf.constant(start), tf.constant(stop)
             )
 
-    def _steps(self, batches, start, stop):
-        def step(row):
+    def _steps(self, batches: Any, start: Any, stop: Any) -> None:
+        def step(row: Any) -> Any:
             self._model.train_step(gather(self._arrays, batches[row]))
             return row + 1
 
         tf.while_loop(lambda row: row < stop, step, [start])
 
 
-def gather(arrays, examples):
+def gather(arrays: Any, examples: Any) -> Any:
     """The given examples of (nested) tensors."""
     return tf.nest.map_structure(lambda a: tf.gather(a, examples), arrays)
 
 
-def independent_batches(rng, examples, batch_size, count):
+def independent_batches(
+    rng: np.random.Generator, examples: int, batch_size: int, count: int
+) -> np.ndarray:
     """Batches drawn independently of one another: E[∇f^B|θ] = ∇f.
 
     Args:
@@ -74,7 +79,9 @@ def independent_batches(rng, examples, batch_size, count):
     return np.array(draw, dtype=np.int32).reshape(count, batch_size)
 
 
-def shuffled_batches(rng, examples, batch_size):
+def shuffled_batches(
+    rng: np.random.Generator, examples: int, batch_size: int
+) -> np.ndarray:
     """One epoch of the paper's protocol: every example at most once.
 
     What does not fill a batch is left out, since a smaller batch would be drawn from

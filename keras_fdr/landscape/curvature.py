@@ -1,5 +1,9 @@
 """The curvature that the gradient noise feels, by Hessian-vector products."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -8,7 +12,7 @@ from keras_fdr.arguments import check_integer
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.landscape.compiled_loop import gather, independent_batches
-from keras_fdr.landscape.estimates import mean
+from keras_fdr.landscape.estimates import Estimate, mean
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.products import dot
 
@@ -26,7 +30,7 @@ class CurvatureSampler:
         batch_size: Integer, |B|.
     """
 
-    def __init__(self, model, dataset, batch_size):
+    def __init__(self, model: keras.Model, dataset: Any, batch_size: int) -> None:
         data = TrainingSet.of(dataset, in_memory=True)
         self._arrays, self._examples = data.arrays, data.examples
         self._objective = Objective(model, data.spec)
@@ -36,7 +40,14 @@ class CurvatureSampler:
             self._compute, autograph=False, jit_compile=bool(model.jit_compile)
         )
 
-    def draw(self, rng, samples, velocities=(), momentum=0.0, dampening=0.0):
+    def draw(
+        self,
+        rng: np.random.Generator,
+        samples: int,
+        velocities: Sequence[keras.Variable] = (),
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+    ) -> np.ndarray:
         """Takes independent draws.
 
         Args:
@@ -56,10 +67,12 @@ class CurvatureSampler:
         batches = tf.constant(batches.reshape(samples, 2, size))
         return self._draws(batches, v, momentum, dampening).numpy()
 
-    def _compute(self, batches, v, momentum, dampening):
+    def _compute(
+        self, batches: Any, v: list[Any], momentum: Any, dampening: Any
+    ) -> Any:
         rows = tf.TensorArray("float64", size=tf.shape(batches)[0])
 
-        def one(i, rows):
+        def one(i: Any, rows: Any) -> tuple[Any, Any]:
             row = self._draw_one(batches[i, 0], batches[i, 1], v, momentum, dampening)
             return i + 1, rows.write(i, row)
 
@@ -67,7 +80,9 @@ class CurvatureSampler:
         _, rows = tf.while_loop(lambda i, _: i < count, one, [0, rows])
         return rows.stack()
 
-    def _draw_one(self, first, second, v, momentum, dampening):
+    def _draw_one(
+        self, first: Any, second: Any, v: list[Any], momentum: Any, dampening: Any
+    ) -> Any:
         g = self._zero_where_none(self._gradient(first))
         noise = dot(g, self.product(second, g))
         if not v:
@@ -78,7 +93,7 @@ class CurvatureSampler:
         ]  # eq. (10)
         return tf.stack([noise, dot(v_next, self.product(second, v_next))])
 
-    def product(self, examples, direction):
+    def product(self, examples: Any, direction: list[Any]) -> list[Any]:
         """H^B d: the gradient of ∇f^B·d.
 
         Reverse over reverse: forward over reverse took 1.1 to 1.4 times as long here
@@ -102,12 +117,12 @@ class CurvatureSampler:
             along, theta, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
 
-    def _gradient(self, examples):
+    def _gradient(self, examples: Any) -> list[Any]:
         batch = gather(self._arrays, examples)
         with _compat.twice_differentiable(self._objective.model):
             return self._objective.gradient(*(*batch, None)[:3])
 
-    def _zero_where_none(self, tensors):
+    def _zero_where_none(self, tensors: Sequence[Any]) -> list[Any]:
         weights = self._objective.weights
         return [
             tf.zeros(w.shape, w.dtype) if t is None else t
@@ -115,7 +130,9 @@ class CurvatureSampler:
         ]
 
 
-def noise_curvature(model, dataset, batch_size, samples=256, seed=0):
+def noise_curvature(
+    model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
+) -> Estimate:
     """Tr(HC̃) = E_B[∇f^Bᵀ H ∇f^B] at the present weights, measured directly.
 
     H is the Hessian of f, with all regularisers. It is the independent check of
@@ -155,7 +172,9 @@ def noise_curvature(model, dataset, batch_size, samples=256, seed=0):
     return mean(_draw(model, dataset, batch_size, samples, seed)[:, 0])
 
 
-def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
+def velocity_curvature(
+    model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
+) -> Estimate:
     """⟨v(t+1)ᵀ H v(t+1)⟩ over the next mini-batch, measured directly.
 
     v(t+1) = μ v(t) − (1−ν) ∇f^B with the present weights and velocities: the right
@@ -196,7 +215,14 @@ def velocity_curvature(model, dataset, batch_size, samples=256, seed=0):
     return mean(_draw(model, dataset, batch_size, samples, seed, *dynamics)[:, 1])
 
 
-def _draw(model, dataset, batch_size, samples, seed, *dynamics):
+def _draw(
+    model: keras.Model,
+    dataset: Any,
+    batch_size: int,
+    samples: int,
+    seed: int,
+    *dynamics: Any,
+) -> np.ndarray:
     # An interval needs two samples.
     samples = check_integer("samples", samples, 2)
     seed = check_integer("seed", seed, 0)
@@ -205,7 +231,7 @@ def _draw(model, dataset, batch_size, samples, seed, *dynamics):
     return sampler.draw(np.random.default_rng(seed), samples, *dynamics)
 
 
-def check_batch_size(batch_size, examples):
+def check_batch_size(batch_size: int, examples: int) -> None:
     """Refuses a batch size that is larger than the number of examples."""
     if batch_size > examples:
         raise ValueError(

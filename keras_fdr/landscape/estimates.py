@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import t
 
 
@@ -19,15 +20,15 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
-    def contains(self, number) -> bool:
+    def contains(self, number: float) -> bool:
         """Whether the interval holds a number."""
         return bool(self.low <= number <= self.high)
 
 
-def mean(values):
+def mean(values: ArrayLike) -> Estimate:
     """The mean of independent values, with Student's t interval.
 
     Example:
@@ -47,7 +48,7 @@ def mean(values):
     return _interval(values.mean(), spread, n)
 
 
-def ratio(numerators, denominators):
+def ratio(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
     """The ratio of two means over the same repetitions, by the jackknife.
 
     Leaving out one repetition at a time removes the bias of order 1/repetitions
@@ -75,7 +76,7 @@ def ratio(numerators, denominators):
     return _interval(pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(n), n)
 
 
-def _interval(value, standard_error, repetitions):
+def _interval(value: float, standard_error: float, repetitions: int) -> Estimate:
     width = (
         t.ppf(0.975, repetitions - 1) * standard_error if repetitions > 1 else np.nan
     )

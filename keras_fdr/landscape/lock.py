@@ -2,11 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(descriptor):
+    def _take(descriptor: int) -> None:
         # The lock lies far behind the text, so that others can read the text.
         os.lseek(descriptor, 2**20, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -14,7 +15,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _take(descriptor):
+    def _take(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -28,7 +29,7 @@ class DirectoryLock:
         ValueError: If another sweep holds the directory.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory: Path) -> None:
         path = directory / "sweep.lock"
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -45,6 +46,6 @@ class DirectoryLock:
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
-    def release(self):
+    def release(self) -> None:
         """Lets other processes write to the directory."""
         os.close(self._descriptor)

@@ -1,5 +1,10 @@
 """The paper's sequential runs over learning rates."""
 
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_fdr import _compat
@@ -12,6 +17,7 @@ from keras_fdr.arguments import (
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.passes import FullBatchPass
 from keras_fdr.landscape.arguments import (
+    Stage,
     check_dynamics,
     check_full_batch_every,
     check_initial,
@@ -25,8 +31,11 @@ from keras_fdr.landscape.compiled_loop import (
     shuffled_batches,
 )
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
+from keras_fdr.landscape.results import SweepResults
+from keras_fdr.landscape.rows import SweepRow
 from keras_fdr.landscape.store import Progress, Store
 from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.record import Record
 from keras_fdr.snapshot import State
 
 # Draws of the curvature at each full-batch pass.
@@ -36,18 +45,18 @@ _SERIES_POINTS = 100
 
 
 def sweep(
-    model,
-    dataset,
-    stages,
-    seeds=4,
-    batch_size=100,
-    initial=None,
-    mode="independent",
-    full_batch_every=1,
-    directory=None,
-    verbose=1,
-    progress=None,
-):
+    model: keras.Model,
+    dataset: Any,
+    stages: Sequence[Stage],
+    seeds: int | Sequence[int] = 4,
+    batch_size: int = 100,
+    initial: Stage | None = None,
+    mode: str = "independent",
+    full_batch_every: int = 1,
+    directory: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+    progress: Callable[[int], object] | None = None,
+) -> SweepResults:
     """Trains through a sequence of learning rates and measures FDR2 at each.
 
     The protocol of appendices B.1 and B.2: one initial run that all seeds share, then
@@ -150,7 +159,15 @@ def sweep(
         store.close()
 
 
-def _run_all(run, store, stages, initial, seeds, bar, everything):
+def _run_all(
+    run: "_Run",
+    store: Store,
+    stages: Sequence[Stage],
+    initial: Stage | None,
+    seeds: list[int],
+    bar: Progress,
+    everything: State,
+) -> SweepResults:
     """Trains what is not in the store yet, and leaves the model as it was."""
     try:
         start = store.load("initial")
@@ -170,7 +187,7 @@ def _run_all(run, store, stages, initial, seeds, bar, everything):
                     bar.add(epochs)
                     continue
                 row = run.stage(rate, epochs, seed, number + 1, True, bar)
-                store.add({"seed": seed, "stage": number, **row}, run.weights())
+                store.add(SweepRow(seed, number, **row), run.weights())
     finally:
         everything.restore()
     return store.results
@@ -179,7 +196,14 @@ def _run_all(run, store, stages, initial, seeds, bar, everything):
 class _Run:
     """One model on its way through the stages."""
 
-    def __init__(self, model, dataset, batch_size, mode, full_batch_every):
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: Any,
+        batch_size: int,
+        mode: str,
+        full_batch_every: int,
+    ) -> None:
         self._model = model
         self._optimizer = optimizer = measuring_optimizer(model, "sweep")
         if optimizer is not model.optimizer:
@@ -198,7 +222,7 @@ class _Run:
         self.steps_per_epoch = data.examples // batch_size
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         optimizer = self._optimizer
         return {
             "examples": self._data.examples,
@@ -210,7 +234,7 @@ class _Run:
         }
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """All that a sweep changes."""
         optimizer, outer = self._optimizer, self._model.optimizer
         return [
@@ -221,15 +245,23 @@ class _Run:
             *(v for v in outer.variables if outer is not optimizer),
         ]
 
-    def weights(self):
+    def weights(self) -> list[np.ndarray]:
         return [v.numpy() for v in self._model.variables]
 
-    def set_weights(self, values):
+    def set_weights(self, values: list[np.ndarray]) -> None:
         for variable, value in zip(self._model.variables, values, strict=True):
             variable.assign(value)
 
-    def stage(self, learning_rate, epochs, seed, stage, measure, progress):
-        """Trains at one learning rate; returns the row of the table."""
+    def stage(
+        self,
+        learning_rate: float,
+        epochs: int,
+        seed: int,
+        stage: int,
+        measure: bool,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Trains at one learning rate. Returns the row of the table, or nothing."""
         optimizer = self._optimizer
         optimizer.learning_rate = learning_rate
         optimizer.reset_velocities()
@@ -251,9 +283,9 @@ class _Run:
                 "The weights must stay finite: start the sweep at a smaller learning "
                 f"rate. Received: NaN or infinity at learning_rate={learning_rate}"
             )
-        return self._row(learning_rate, record, measured, at_step) if measure else None
+        return self._row(learning_rate, record, measured, at_step) if measure else {}
 
-    def _epoch(self, rng):
+    def _epoch(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """The batches of one epoch, and the step before which the pass comes."""
         examples, steps = self._data.examples, self.steps_per_epoch
         if not self._independent:
@@ -261,7 +293,7 @@ class _Run:
         at = int(rng.integers(1, steps + 1))
         return independent_batches(rng, examples, self._batch_size, steps), at
 
-    def _measure(self, rng):
+    def _measure(self, rng: np.random.Generator) -> list[float]:
         optimizer = self._optimizer
         row = optimizer.measure_full_batch(self._pass(gradient=True)).numpy()
         curvature = self._curvature.draw(
@@ -273,7 +305,13 @@ class _Run:
         )
         return [*row, *curvature.mean(axis=0)]
 
-    def _row(self, learning_rate, record, measured, at_step):
+    def _row(
+        self,
+        learning_rate: float,
+        record: Record,
+        measured: list[list[float]],
+        at_step: list[int],
+    ) -> dict[str, Any]:
         names = (
             "full_batch_loss",
             "full_batch_gradient_norm_squared",
@@ -302,7 +340,7 @@ class _Run:
         }
 
 
-def _thin_series(record):
+def _thin_series(record: Record) -> dict[str, list[float]]:
     steps, dissipation = record.series("dissipation")
     _, fluctuation = record.series("fluctuation")
     # Evenly over a logarithmic axis, on which figure 2 is drawn.

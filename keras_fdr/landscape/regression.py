@@ -1,5 +1,7 @@
 """What the dependence of O_FB on the learning rate says of the landscape."""
 
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +73,7 @@ class Landscape:
     verdict: str
 
     @property
-    def harmonic_up_to(self):
+    def harmonic_up_to(self) -> float | None:
         """The largest η up to which the approximation is found to hold, or `None`."""
         held = None
         for rate, residual, drift in self._judged():
@@ -81,17 +83,17 @@ class Landscape:
         return held
 
     @property
-    def anharmonic_from(self):
+    def anharmonic_from(self) -> float | None:
         """The smallest η at which it is found to fail, or `None`."""
         for rate, residual, drift in self._judged():
             if is_stationary(drift) and _is_anharmonic(residual):
                 return rate
         return None
 
-    def _judged(self):
+    def _judged(self) -> Iterator[tuple[float, Estimate, Estimate]]:
         return zip(self.learning_rates, self.residual, self.drift, strict=True)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"Mode {self.mode}, {self.seeds} seeds; [ ] are 95% intervals over seeds.",
             f"Limits as the learning rate goes to 0, {self.extrapolation}:",
@@ -120,7 +122,7 @@ class Landscape:
         return "\n".join([*lines, self.verdict])
 
 
-def fit(results):
+def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
     """Reads the landscape from a sweep: FDR2, section 3.2 of the paper.
 
         (1−ν)⟨|∇f|²⟩ − μ⟨v·∇f⟩ = (η/2) ⟨v(t+1)ᵀ H v(t+1)⟩ + O(η²)
@@ -135,11 +137,12 @@ def fit(results):
     >>> from keras_fdr import landscape
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
-    ...     {"seed": seed, "learning_rate": rate, "full_batch_dissipation": 3 * rate,
-    ...      "velocity_curvature": 6.0, "noise_curvature": 6.0,
-    ...      "gradient_norm_squared": 2.0, "full_batch_drift": 0.0,
-    ...      "dissipation": rate, "fluctuation": rate}
-    ...     for seed in (0, 1) for rate in (0.1, 0.2)]
+    ...     landscape.SweepRow(
+    ...         seed, stage, rate, full_batch_dissipation=3 * rate,
+    ...         velocity_curvature=6.0, noise_curvature=6.0,
+    ...         gradient_norm_squared=2.0, full_batch_drift=0.0,
+    ...         dissipation=rate, fluctuation=rate)
+    ...     for seed in (0, 1) for stage, rate in enumerate((0.1, 0.2))]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
     6.0 0.2
@@ -205,7 +208,7 @@ def fit(results):
     )
 
 
-def _at_zero(eta, values):
+def _at_zero(eta: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The limit η → 0 of each row of `values`."""
     used = slice(0, _EXTRAPOLATED_FROM)
     if len(eta) == 1:
@@ -214,23 +217,23 @@ def _at_zero(eta, values):
     return np.linalg.lstsq(design, values[:, used].T, rcond=None)[0][0]
 
 
-def _describe(eta):
+def _describe(eta: np.ndarray) -> str:
     if len(eta) == 1:
         return f"not extrapolated: at the only learning rate, {eta[0]:.4g}"
     used = ", ".join(f"{rate:.4g}" for rate in eta[:_EXTRAPOLATED_FROM])
     return f"extrapolated by a straight line in the learning rate from {used}"
 
 
-def _minus_one(estimate):
+def _minus_one(estimate: Estimate) -> Estimate:
     return Estimate(*(number - 1 for number in estimate))
 
 
-def is_stationary(drift):
+def is_stationary(drift: Estimate) -> bool:
     """Whether the share of O_FB that is due to drift, an `Estimate`, is small."""
     return abs(drift.value) < STATIONARY_WITHIN
 
 
-def is_equilibrated(drift, ratio):
+def is_equilibrated(drift: Estimate, ratio: Estimate) -> bool:
     """Whether a stage had come to rest, as far as can be told.
 
     That is: the drift, an `Estimate`, is small, and the ratio of FDR1's two sides, one
@@ -242,15 +245,17 @@ def is_equilibrated(drift, ratio):
     return is_stationary(drift) and not off
 
 
-def _is_harmonic(residual):
+def _is_harmonic(residual: Estimate) -> bool:
     return residual.low > -MARGIN and residual.high < MARGIN
 
 
-def _is_anharmonic(residual):
+def _is_anharmonic(residual: Estimate) -> bool:
     return residual.high < -MARGIN or residual.low > MARGIN
 
 
-def _verdict(eta, residual, drifts, mode):
+def _verdict(
+    eta: np.ndarray, residual: Sequence[Estimate], drifts: Sequence[Estimate], mode: str
+) -> str:
     if any(np.isnan(r.low) for r in residual):
         return (
             "No verdict: one seed gives no interval. Run the sweep with at least two, "
@@ -283,6 +288,6 @@ def _verdict(eta, residual, drifts, mode):
     return verdict
 
 
-def _percent(estimate):
+def _percent(estimate: Estimate) -> str:
     value, low, high = (100 * number for number in estimate)
     return f"{value:+.1f}% [{low:+.1f}, {high:+.1f}]"

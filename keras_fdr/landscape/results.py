@@ -3,40 +3,62 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from keras_fdr.files import write_atomically
+from keras_fdr.landscape.rows import COLUMNS, SweepRow
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# These are no measurements of one number.
+_NOT_A_NUMBER = ("seed", "stage", "series")
 
 
 @dataclass(frozen=True)
 class SweepResults:
-    """One row for each seed and learning rate.
+    """The table of a sweep: one row for each seed and stage.
+
+    Example:
+
+    >>> from keras_fdr.landscape import SweepResults, SweepRow
+    >>> rows = [SweepRow(0, 0, 0.1, fluctuation=3), SweepRow(0, 1, 0.2, fluctuation=5)]
+    >>> SweepResults({"mode": "independent"}, rows).column("fluctuation")
+    array([[3., 5.]])
 
     Args:
         settings: Dictionary of what was asked for: `mode`, `stages`, `initial`,
             `seeds`, `batch_size`, `examples`, `momentum`, `dampening`, `l2`.
-        rows: List of dictionaries. `seed`, `stage` and `learning_rate` say which
-            run; `steps` and `passes` how long; the others are averages over its
-            newest half: `full_batch_loss`, `full_batch_gradient_norm_squared`,
-            `full_batch_velocity_gradient`, `full_batch_dissipation` (O_FB),
-            `full_batch_drift` (how fast f falls, a step, over η: in a stationary
-            state 0, else FDR2 is off by as much),
-            `velocity_curvature` ⟨v(t+1)ᵀHv(t+1)⟩, `noise_curvature` Tr(HC̃),
-            `gradient_norm_squared` Tr C̃, `dissipation` and `fluctuation`. `series`
-            holds `steps` and the half-running averages of the latter two, for
-            figure 2.
+        rows: List of `SweepRow`, or of dictionaries with its fields.
+            Defaults to an empty list.
     """
 
-    settings: dict
-    rows: list = field(default_factory=list)
+    settings: dict[str, Any]
+    rows: list[SweepRow] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rows = [
+            SweepRow.from_dict(row) if isinstance(row, Mapping) else row
+            for row in self.rows
+        ]
+        object.__setattr__(self, "rows", rows)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also reads pickles of versions in which a row was a dictionary."""
+        self.__dict__.update(state)
+        self.__post_init__()
 
     @classmethod
-    def of(cls, source):
+    def of(cls, source: Any) -> Self:
         """The table itself, or the one in a file or in the directory of a sweep.
+
+        Args:
+            source: `SweepResults`, or a path.
 
         Raises:
             TypeError: If `source` is none of these.
@@ -51,15 +73,16 @@ class SweepResults:
         )
 
     @classmethod
-    def join(cls, sources):
+    def join(cls, sources: Iterable[Any]) -> Self:
         """The table of all seeds of several sweeps with otherwise equal settings.
 
-        For seeds that were trained in processes of their own.
+        Use it for seeds that were trained in separate processes.
 
         Args:
             sources: Iterable of `SweepResults` or paths of sweeps.
 
         Raises:
+            TypeError: If `sources` is not an iterable of these.
             ValueError: If settings differ in more than the seeds, or a seed comes
                 twice.
         """
@@ -76,7 +99,7 @@ class SweepResults:
         seeds = [seed for table in tables for seed in table.settings["seeds"]]
         if any(other != settings[0] for other in settings) or not tables:
             raise ValueError(
-                "Sweeps to join must have equal settings but for their seeds. "
+                "Sweeps to join must have equal settings except for their seeds. "
                 f"Received: {settings}"
             )
         if len(set(seeds)) < len(seeds):
@@ -85,46 +108,73 @@ class SweepResults:
         return cls({**settings[0], "seeds": seeds}, rows)
 
     @property
-    def learning_rates(self):
+    def learning_rates(self) -> list[float]:
         """The different η, ascending."""
-        return sorted({row["learning_rate"] for row in self.rows})
+        return sorted({row.learning_rate for row in self.rows})
 
-    def column(self, name):
+    def column(self, name: str) -> np.ndarray:
         """One quantity of every run.
 
         Args:
-            name: The key of a row.
+            name: String, the name of a number of `SweepRow`.
 
         Returns:
-            Float array of shape `(seeds, learning rates)`, ascending in both, of
-            the seeds that have finished every learning rate. A learning rate that
-            came twice is averaged.
+            Float array of shape `(seeds, learning rates)`, ascending in both. It has
+            the seeds that have finished every learning rate. If a learning rate
+            came twice, its values are averaged.
+
+        Raises:
+            ValueError: If `name` is not the name of a number, or no row has it.
         """
-        cells: dict[tuple, list] = {}
+        if name in _NOT_A_NUMBER or name not in COLUMNS:
+            names = ", ".join(c for c in COLUMNS if c not in _NOT_A_NUMBER)
+            raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
+        cells: dict[tuple[int, float], list[float]] = {}
         for row in self.rows:
-            key = row["seed"], row["learning_rate"]
-            if name not in row:
-                raise ValueError(
-                    f"Every row of a table must have the column {name!r}. Received: "
-                    f"a row with {sorted(row)}"
-                )
-            cells.setdefault(key, []).append(row[name])
+            key = row.seed, row.learning_rate
+            cells.setdefault(key, []).append(getattr(row, name))
+        if cells and np.isnan(np.concatenate([*cells.values()])).all():
+            raise ValueError(
+                f"A table must have numbers in the column {name!r}. Received: "
+                f"{len(self.rows)} rows without it"
+            )
         rates = self.learning_rates
         seeds = sorted({seed for seed, _ in cells})
         complete = [s for s in seeds if all((s, rate) in cells for rate in rates)]
         table = [[np.mean(cells[s, rate]) for rate in rates] for s in complete]
         return np.array(table, dtype=np.float64).reshape(len(complete), len(rates))
 
-    def save(self, path):
+    def to_dataframe(self) -> "DataFrame":
+        """The table as a pandas `DataFrame`, for pictures and statistics.
+
+        Returns:
+            A `pandas.DataFrame` with one line a row and one column a number. The
+            `series` are left out.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError(
+                "Data frames need pandas: `pip install 'keras-fdr[pandas]'`."
+            ) from error
+        names = [name for name in COLUMNS if name != "series"]
+        lines = [[getattr(row, name) for name in names] for row in self.rows]
+        return DataFrame(lines, columns=names)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the table as JSON; a file of that name is replaced when complete.
 
         Args:
             path: File name or path object.
         """
         # Every row has a line of its own.
-        rows = ",\n".join(map(json.dumps, self.rows))
+        table = [row.to_dict() for row in self.rows]
+        rows = ",\n".join(map(json.dumps, table))
         settings = json.dumps(self.settings)
-        checksum = _checksum(self.settings, self.rows)
+        checksum = _checksum(self.settings, table)
         text = (
             f'{{"settings": {settings},\n"checksum": "{checksum}",\n'
             f'"rows": [\n{rows}\n]}}\n'
@@ -132,7 +182,7 @@ class SweepResults:
         write_atomically(path, lambda file: file.write(text.encode()))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Reads a table that `save` wrote.
 
         Args:
@@ -146,24 +196,25 @@ class SweepResults:
             path = path / "sweep.json"
         try:
             content = json.loads(path.read_text())
-            return cls(*_checked(content))
+            settings, rows = _checked(content)
+            return cls(settings, [SweepRow.from_dict(row) for row in rows])
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                "A table must be one that a sweep wrote, whole. "
+                "A table must be a complete file that a sweep wrote. "
                 f"Received: {str(path)!r} ({error})"
             ) from error
 
 
-def _checksum(settings, rows):
+def _checksum(settings: Any, rows: Any) -> str:
     """A digest that does not depend on the layout of the file."""
     text = json.dumps([settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _checked(content):
+def _checked(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The settings and rows of a file, if they are those that were written."""
-    # Files of older versions have no checksum. Those of the examples also say when and
-    # with what they were made.
+    # Files of older versions have no checksum. Files of the examples also say when they
+    # were made, and with what.
     if not isinstance(content, dict) or not {"settings", "rows"} <= set(content):
         raise ValueError("it must hold settings and rows")
     settings, rows = content["settings"], content["rows"]

@@ -14,6 +14,7 @@ from keras_fdr.optimizer.arguments import (
     refuse_other_dynamics,
 )
 from keras_fdr.optimizer.cut_table import CutTable
+from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.global_batch import EffectiveGradientOptimizer
 from keras_fdr.optimizer.resume_point import Progress
 from keras_fdr.products import stacked
@@ -106,6 +107,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         self.observables = observables or FDRObservables(name="observables")
         self.cut_table = CutTable(name="cut_table")
         self.progress = Progress(name="progress")
+        self.final_decay = DecayState(name="final_decay")
 
     # Compiled into the train step, where a later change would go unnoticed:
     # hence without setters.
@@ -142,9 +144,27 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         """List of `keras.Variable`: v(t) of each weight; empty where μ = 0."""
         return [slot for slot in self._slots if slot is not None]
 
-    def moving_variables(self):
-        """List of `keras.Variable`: weights and velocities, which only steps change."""
-        return [*self.weights, *self.velocities]
+    def seal(self):
+        """Remembers weights and velocities, to notice who else changes them."""
+        self.observables.seal([*self.weights, *self.velocities], self._present())
+
+    def weights_unchanged(self):
+        """Whether only steps have changed weights and velocities since `seal`."""
+        moving = [*self.weights, *self.velocities]
+        return self.observables.weights_unchanged(moving, self._present())
+
+    def _present(self):
+        return {
+            "theta": [tf.convert_to_tensor(w.value) for w in self.weights],
+            "velocity": self._slot_values(),
+            "momentum": self.momentum,
+            "dampening": self.dampening,
+        }
+
+    def _slot_values(self):
+        return [
+            None if v is None else tf.convert_to_tensor(v.value) for v in self._slots
+        ]
 
     def reset_velocities(self):
         """Sets every velocity to 0 and t = 0, as the paper does between runs."""
@@ -166,6 +186,11 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
             return
         check_weights(variables)
         self.observables.claim(self)
+        self.observables.leave_out(
+            i
+            for i, v in enumerate(variables)
+            if getattr(v, "overwrite_with_gradient", False)
+        )
         # `fit` builds inside the trace of the first step.
         with _compat.variables_outside_of_traces():
             super().build(variables)
@@ -190,7 +215,7 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
         row = self.observables(
             theta,
             gradients,
-            [None if v is None else tf.convert_to_tensor(v.value) for v in self._slots],
+            self._slot_values(),
             learning_rate=learning_rate,
             momentum=self.momentum,
             dampening=self.dampening,

@@ -43,12 +43,12 @@ def landscape(
     >>> from keras_fdr import landscape, plots
     >>> settings = {"mode": "independent", "momentum": 0.0, "dampening": 0.0}
     >>> rows = [
-    ...     {"seed": seed, "learning_rate": rate,
-    ...      "velocity_curvature": 6.0 + seed, "noise_curvature": 6.0 + seed,
-    ...      "full_batch_dissipation": (3 + 0.5 * seed) * rate,
-    ...      "full_batch_drift": 0.0, "dissipation": rate, "fluctuation": rate,
-    ...      "gradient_norm_squared": 2.0}
-    ...     for seed in (0, 1) for rate in (0.1, 0.2)]
+    ...     landscape.SweepRow(
+    ...         seed, stage, rate, full_batch_dissipation=(3 + 0.5 * seed) * rate,
+    ...         velocity_curvature=6.0 + seed, noise_curvature=6.0 + seed,
+    ...         gradient_norm_squared=2.0, full_batch_drift=0.0,
+    ...         dissipation=rate, fluctuation=rate)
+    ...     for seed in (0, 1) for stage, rate in enumerate((0.1, 0.2))]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
     >>> figure = plots.landscape(found)
     >>> len(figure.axes)
@@ -114,7 +114,7 @@ def sequential_runs(
 
     >>> from keras_fdr import landscape, plots
     >>> series = {"steps": [1, 2], "dissipation": [3.0, 1.1], "fluctuation": [1.0, 1]}
-    >>> row = {"seed": 0, "stage": 0, "learning_rate": 0.1, "series": series}
+    >>> row = landscape.SweepRow(0, 0, 0.1, series=series)
     >>> figure = plots.sequential_runs(landscape.SweepResults({}, [row]))
     >>> len(figure.axes[0].lines)
     2
@@ -135,9 +135,9 @@ def sequential_runs(
         ImportError: If matplotlib is not installed.
     """
     table = SweepResults.of(results)
-    seeds = [row["seed"] for row in table.rows]
+    seeds = [row.seed for row in table.rows]
     seed = seeds[0] if seed is None and seeds else seed
-    rows = [row for row in table.rows if row["seed"] == seed]
+    rows = [row for row in table.rows if row.seed == seed]
     if not rows:
         raise ValueError(
             f"`seed` must be one that has finished a stage: {sorted(set(seeds))}. "
@@ -153,8 +153,8 @@ def sequential_runs(
     colors = spread if len(rows) > 10 else [f"C{i}" for i in range(len(rows))]
     axis = figure.subplots()
     for row, color in zip(rows, colors, strict=True):
-        series = row["series"]
-        label = rf"$\eta$ = {row['learning_rate']:.4g}"
+        series = row.series
+        label = rf"$\eta$ = {row.learning_rate:.4g}"
         met = series["dissipation"][-1] / series["fluctuation"][-1]
         if not abs(met - 1) <= EQUILIBRATED_WITHIN:
             label += rf", not met: $\overline{{O}}_L/\overline{{O}}_R$ = {met:.3g}"

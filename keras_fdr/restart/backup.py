@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
+import keras
 
 from keras_fdr import _compat
 from keras_fdr.files import write_atomically
@@ -21,7 +22,7 @@ class _Point(NamedTuple):
     ended: bool
 
 
-def mend(backup, epochs):
+def mend(backup: keras.callbacks.BackupAndRestore, epochs: int | None) -> None:
     """Makes the files of a backup agree, before Keras reads them.
 
     Keras writes the weights to one file and then the epoch to another. A run that is
@@ -64,11 +65,11 @@ def mend(backup, epochs):
         notice(_new_start(backup, "was being written for the first time"))
 
 
-def _point_in(path):
+def _point_in(path: Path) -> _Point | None:
     """Where a file of weights goes on; `None` if it does not say, or is broken."""
     found: list[_Point] = []
 
-    def visit(name, group):
+    def visit(name: str, group: h5py.Group) -> None:
         if name.endswith("progress/vars"):
             optimizer = name.removesuffix("progress/vars")
             point = _Point(*(group[str(i)][()].item() for i in range(3)))
@@ -84,7 +85,7 @@ def _point_in(path):
     return found[0] if found else None
 
 
-def _is_broken(path):
+def _is_broken(path: Path) -> bool:
     try:
         h5py.File(path, "r").close()
     except FileNotFoundError:
@@ -94,14 +95,14 @@ def _is_broken(path):
     return False
 
 
-def _epoch_in(metadata):
+def _epoch_in(metadata: Path) -> Any:
     try:
         return json.loads(metadata.read_text())["epoch"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _new_start(backup, when):
+def _new_start(backup: keras.callbacks.BackupAndRestore, when: str) -> str:
     return (
         f"The run was killed when its backup in {os.fspath(backup.backup_dir)!r} "
         f"{when}, and no other is left: training starts at the first epoch."

@@ -1,7 +1,10 @@
 """What stands beside `FDRCallback` in `fit`, and what a restart makes of it."""
 
 import dis
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import keras
 import tensorflow as tf
 from keras.callbacks import (
     BackupAndRestore,
@@ -25,7 +28,9 @@ _RATE_WRITERS = (TensorBoard, ReduceLROnPlateau)
 _COLUMNS = ("fdr_", "full_batch_")
 
 
-def check_neighbours(callback, kind):
+def check_neighbours(
+    callback: keras.callbacks.Callback, kind: type[keras.callbacks.Callback]
+) -> None:
     """Checks the order of the callbacks, and what they leave out.
 
     To be called when training begins, from `FDRCallback`.
@@ -58,7 +63,7 @@ def check_neighbours(callback, kind):
         )
 
 
-def rate_writers(callback):
+def rate_writers(callback: keras.callbacks.Callback) -> list[str]:
     """The names of callbacks after this one that overwrite `learning_rate` in the logs.
 
     Args:
@@ -69,12 +74,12 @@ def rate_writers(callback):
     return [_name(c) for c in later if isinstance(c, _RATE_WRITERS)]
 
 
-def _listed(callback):
+def _listed(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
     callbacks, _ = _compat.surroundings(callback, callback.model)
     return [unwrapped(c) for c in callbacks]
 
 
-def prepare_restart(callback):
+def prepare_restart(callback: keras.callbacks.Callback) -> str | None:
     """Repairs a backup that a kill left broken, and looks for what a restart loses.
 
     To be called when training begins, from `FDRCallback`, before Keras restores.
@@ -107,7 +112,9 @@ def prepare_restart(callback):
     )
 
 
-def _check_order(earlier, callback):
+def _check_order(
+    earlier: list[keras.callbacks.Callback], callback: keras.callbacks.Callback
+) -> None:
     savers = [_name(c) for c in earlier if isinstance(c, _SAVERS)]
     if savers:
         raise ValueError(
@@ -124,7 +131,7 @@ def _check_order(earlier, callback):
         )
 
 
-def _reads_columns(callback):
+def _reads_columns(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback does something with all logs, or with ours, at an epoch's end.
 
     Those of Keras that log are known. The others of Keras look at one column. A user's
@@ -141,7 +148,7 @@ def _reads_columns(callback):
     return _uses_argument(function, 2 if function is not method else 1)
 
 
-def _uses_argument(function, position):
+def _uses_argument(function: Any, position: int) -> bool:
     code = getattr(function, "__code__", None)
     if code is None or code.co_argcount <= position:
         # It may be anything that can be called, or may take `*args`.
@@ -154,7 +161,7 @@ def _uses_argument(function, position):
     )
 
 
-def _notes_on_savers(callbacks):
+def _notes_on_savers(callbacks: list[keras.callbacks.Callback]) -> Iterator[str]:
     for saver in callbacks:
         if isinstance(saver, BackupAndRestore) and saver.save_freq != "epoch":
             yield (
@@ -169,7 +176,9 @@ def _notes_on_savers(callbacks):
             )
 
 
-def _notes_on_backup(backup, callbacks):
+def _notes_on_backup(
+    backup: keras.callbacks.BackupAndRestore, callbacks: list[keras.callbacks.Callback]
+) -> Iterator[str]:
     if not backup.double_checkpoint:
         yield (
             "a kill while the backup is written breaks the only one: pass "
@@ -186,7 +195,7 @@ def _notes_on_backup(backup, callbacks):
         yield "CSVLogger begins an empty file: pass `CSVLogger(append=True)`"
 
 
-def _notes_on_data(arguments, model):
+def _notes_on_data(arguments: Mapping[str, Any], model: keras.Model) -> Iterator[str]:
     data = arguments.get("x")
     if arguments.get("shuffle") and not isinstance(data, tf.data.Dataset):
         yield (
@@ -205,5 +214,5 @@ def _notes_on_data(arguments, model):
         )
 
 
-def _name(callback):
+def _name(callback: keras.callbacks.Callback) -> str:
     return type(callback).__name__

@@ -1,5 +1,7 @@
 """What only one of several workers should do."""
 
+from typing import Any
+
 import keras
 
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
@@ -7,7 +9,9 @@ from keras_fdr.model_checks import check_model
 from keras_fdr.restart.backup import mend
 
 
-def on_chief(model, callback):
+def on_chief(
+    model: keras.Model, callback: keras.callbacks.Callback
+) -> keras.callbacks.Callback:
     """Has a callback act on the chief only, the first of several workers.
 
     Workers that write checkpoints or logs to the same place spoil each other's files.
@@ -60,20 +64,20 @@ def on_chief(model, callback):
 class _Backup(keras.callbacks.Callback):
     """Restores on all workers, the chief first, and saves on the chief."""
 
-    def __init__(self, callback, is_chief):
+    def __init__(self, callback: keras.callbacks.Callback, is_chief: bool) -> None:
         super().__init__()
         self.backup = callback
         self._is_chief = is_chief
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self.backup.set_model(model)
 
-    def set_params(self, params):
+    def set_params(self, params: dict[str, Any]) -> None:
         super().set_params(params)
         self.backup.set_params(params)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         strategy = self.model.distribute_strategy
         # A backup that a kill left broken is mended while nobody else reads it.
         if self._is_chief:
@@ -92,19 +96,21 @@ class _Backup(keras.callbacks.Callback):
                 f"worker, {mean:.6g} on average"
             )
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         if self._is_chief:
             self.backup.on_train_batch_end(batch, logs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._is_chief:
             self.backup.on_epoch_end(epoch, logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._is_chief:
             self.backup.on_train_end(logs)
 
 
-def unwrapped(callback):
+def unwrapped(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
     """The callback that was given to `on_chief`, or the one given."""
     return callback.backup if isinstance(callback, _Backup) else callback

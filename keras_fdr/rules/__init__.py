@@ -2,15 +2,19 @@
 
 from keras_fdr.rules.by_variable import judge_variables
 from keras_fdr.rules.confidence import ConfidenceRule
+from keras_fdr.rules.config import Configured
 from keras_fdr.rules.drift import DriftRule
+from keras_fdr.rules.relaxation import relaxation_steps
 from keras_fdr.rules.threshold import ThresholdRule
 from keras_fdr.rules.verdict import Verdict, blocking_reason
 
 __all__ = [
     "ConfidenceRule",
+    "Configured",
     "DriftRule",
     "ThresholdRule",
     "Verdict",
     "blocking_reason",
     "judge_variables",
+    "relaxation_steps",
 ]

@@ -1,0 +1,338 @@
+"""Measures the steps of any Keras optimizer, which stays what it is."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_fdr import _compat
+from keras_fdr.arguments import check_number
+from keras_fdr.distribution.reduction import ReplicaSteps
+from keras_fdr.model_checks import check_model, refuse_assignment
+from keras_fdr.observables.displacement import Displacements
+from keras_fdr.optimizer.cut_table import CutTable
+from keras_fdr.optimizer.decay_state import DecayState
+from keras_fdr.optimizer.resume_point import Progress
+from keras_fdr.optimizer.sgd import FDRSGD
+
+# Steps of these move only the rows of an embedding that have a gradient.
+_SPARSE = (keras.optimizers.SGD, keras.optimizers.Adagrad)
+
+
+class MeasuredOptimizer:
+    """A Keras optimizer and what measures its steps.
+
+    The record, the table of cuts and the resume point are attributes of the optimizer
+    itself, so that every file and checkpoint of Keras carries them.
+
+    Attributes:
+        optimizer: The `keras.optimizers.Optimizer`.
+        observables: The record, see `FDRObservables.record` and
+            `FDRObservables.record_by_variable`.
+    """
+
+    # FDR1 needs no L2 term of the optimizer's own here.
+    l2 = 0.0
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.observables: Displacements = optimizer.observables
+        self.cut_table: CutTable = optimizer.cut_table
+        self.final_decay: DecayState = optimizer.final_decay
+        self.progress: Progress = optimizer.progress
+
+    def __getattr__(self, name):
+        return getattr(self.optimizer, name)
+
+    @property
+    def has_several_rates(self):
+        """Whether it is a `MultiOptimizer`, whose parts have a rate each."""
+        return hasattr(self.optimizer, "optimizers")
+
+    @property
+    def learning_rate(self):
+        """The learning rate of the optimizer."""
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self.optimizer.learning_rate = value
+
+    def seal(self):
+        """Remembers the weights, to notice who else changes them."""
+        self.observables.seal(_weights(self.optimizer), self._present())
+
+    def weights_unchanged(self):
+        """Whether only steps have changed the weights since `seal`."""
+        weights = _weights(self.optimizer)
+        return self.observables.weights_unchanged(weights, self._present())
+
+    def _present(self):
+        return {"theta": [tf.convert_to_tensor(w) for w in _weights(self.optimizer)]}
+
+
+def measure(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    *,
+    beta: float | None = None,
+    center: str | None = None,
+    capacity: int = 1024,
+    per_variable: bool = False,
+) -> "MeasuredOptimizer | FDRSGD":
+    """Measures every step that an optimizer of a model takes from now on.
+
+    `FDRCallback` does this by itself when `fit` begins. Call `measure` before `fit` to
+    choose the options below, for a training loop of your own, or before
+    `model.load_weights`, so that the file's record is loaded too.
+
+    For any optimizer, FDR1 is measured from the weights before and after each step.
+    With the displacement Δ(t) = θ(t+1) − θ(t) and the memory β of the optimizer's
+    first moment it compares
+
+        O_L = β [θ(t)−θ_c]·Δ(t−1) − [θ(t)−θ_c]·Δ(t)   with   O_R = ½ (1+β) |Δ(t)|².
+
+    Their averages agree in any stationary state. For SGD with momentum at a constant
+    rate the ratio is that of the paper. The optimizer keeps its class: the files that
+    Keras writes load where this package is not installed.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer="adamw", loss="mse")
+    >>> measured = measure(model, per_variable=True)
+    >>> x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")
+    >>> history = model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    >>> measured.observables.record().steps
+    4
+    >>> measured.observables.beta
+    0.9
+
+    Args:
+        model: A compiled `keras.Model`.
+        optimizer: The optimizer to measure, where the model has several. Defaults
+            to `model.optimizer`.
+        beta: Float in [0, 1), β. Defaults to the optimizer's `momentum` or `beta_1`,
+            and to 0 where it has neither.
+        center: `None` for θ_c = 0, or `"initial"` for the weights at which the record
+            begins. Defaults to `None`.
+        capacity: Even integer, at least 2, the blocks of the record. Defaults to
+            `1024`.
+        per_variable: Boolean, whether each weight tensor is recorded separately as
+            well. Defaults to `False`.
+
+    Returns:
+        An object with `observables`, whose `record()` reads the record. For a model
+        that was compiled with `FDRSGD` this is the `FDRSGD` itself.
+
+    Raises:
+        TypeError: If `model` is not a `keras.Model`, or `optimizer` not an optimizer.
+        ValueError: If the model is not compiled, an option is out of range, or the
+            optimizer is measured already with other options.
+    """
+    found = _optimizer_of(model, optimizer)
+    options: dict[str, Any] = {
+        "center": center,
+        "capacity": capacity,
+        "per_variable": per_variable,
+    }
+    if beta is not None:
+        check_number("beta", beta, 0, 1, low_allowed=True)
+        options["beta"] = float(beta)
+    if isinstance(found, FDRSGD):
+        _check_options(found.observables, options, "FDRSGD(observables=...)")
+        return found
+    if _has_record(found):
+        options.setdefault("beta", found.observables.beta)
+        _check_options(found.observables, options, "an earlier call of `measure`")
+        return MeasuredOptimizer(found)
+    options.setdefault("beta", memory_of(found))
+    return _attach(model, optimizer or model.optimizer, found, options)
+
+
+def measured_optimizer(model, optimizer=None):
+    """What measures a model, which is made if there is none yet: for `FDRCallback`.
+
+    Args:
+        model: A compiled `keras.Model`.
+        optimizer: The optimizer, or `None` for `model.optimizer`.
+
+    Returns:
+        A `MeasuredOptimizer` or an `FDRSGD`.
+    """
+    found = _optimizer_of(model, optimizer)
+    if isinstance(found, FDRSGD):
+        return found
+    return MeasuredOptimizer(found) if _has_record(found) else measure(model, optimizer)
+
+
+def is_measured(model, optimizer=None):
+    """Whether the steps of a model are measured already.
+
+    Args:
+        model: A compiled `keras.Model`.
+        optimizer: The optimizer, or `None` for `model.optimizer`.
+    """
+    found = _optimizer_of(model, optimizer)
+    return isinstance(found, FDRSGD) or _has_record(found)
+
+
+def _has_record(optimizer):
+    return isinstance(getattr(optimizer, "observables", None), Displacements)
+
+
+def memory_of(optimizer):
+    """β: the memory of the optimizer's first moment, a float.
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer`.
+    """
+    parts = getattr(optimizer, "optimizers", None)
+    if parts:
+        memories = {memory_of(part) for part in parts}
+        return memories.pop() if len(memories) == 1 else 0.0
+    for name in ("momentum", "beta_1"):
+        value = getattr(optimizer, name, None)
+        if isinstance(value, (int, float)) and 0 <= value < 1:
+            return float(value)
+    return 0.0
+
+
+def _optimizer_of(model, optimizer):
+    check_model(model)
+    chosen = getattr(model, "optimizer", None) if optimizer is None else optimizer
+    if not isinstance(chosen, keras.optimizers.Optimizer):
+        if optimizer is not None:
+            raise TypeError(
+                "`optimizer` must be a `keras.optimizers.Optimizer`. "
+                f"Received: optimizer={optimizer!r}"
+            )
+        others = [
+            f"model.{name} ({type(value).__name__})"
+            for name, value in vars(model).items()
+            if isinstance(value, keras.optimizers.Optimizer)
+        ]
+        found = f"optimizers {', '.join(others)}" if others else "no optimizer"
+        raise ValueError(
+            "The model must be compiled with the optimizer to measure, or `optimizer=` "
+            f"must choose one. Received: {found} in model={model.name!r}"
+        )
+    return getattr(chosen, "inner_optimizer", chosen)
+
+
+def _check_options(observables, options, origin):
+    defaults = {"center": None, "capacity": 1024, "per_variable": False}
+    for name, value in options.items():
+        theirs = getattr(observables, name, None)
+        if value != theirs and value != defaults.get(name):
+            raise ValueError(
+                f"The options of a record cannot change once it is made. `{name}` is "
+                f"{theirs!r} since {origin}. Received: {name}={value!r}"
+            )
+
+
+def _attach(model, outer, optimizer, options):
+    with model.distribute_strategy.scope():
+        optimizer.observables = Displacements(name="observables", **options)
+        optimizer.cut_table = CutTable(name="cut_table")
+        optimizer.final_decay = DecayState(name="final_decay")
+        optimizer.progress = Progress(name="progress")
+    optimizer.cut_table.may_be_missing = optimizer.progress.may_be_missing = True
+    steps, scan = ReplicaSteps(), _compat.AssignmentScan()
+    stock_apply, stock_scale_loss = optimizer.apply, outer.scale_loss
+
+    def scale_loss(loss):
+        steps.put(loss=loss)
+        return stock_scale_loss(loss)
+
+    def apply(grads, trainable_variables=None):
+        grads = list(grads)
+        if not optimizer.built and trainable_variables is not None:
+            optimizer.build(list(trainable_variables))
+        _build(optimizer)
+        refuse_assignment(scan.find(_weights(optimizer)))
+        try:
+            loss = steps.take().loss
+            present = [t for t in [*grads, loss] if tf.is_tensor(t)]
+            # Nothing happens at the end of data of unknown length, where Keras starts
+            # a step without a batch.
+            with tf.control_dependencies(present):
+                _measured_step(
+                    optimizer, lambda: stock_apply(grads, trainable_variables), loss
+                )
+        finally:
+            steps.take()
+        scan.end_step()
+
+    # Public methods of this one instance: its class, hence its files, stay the same.
+    optimizer.apply, outer.scale_loss = apply, scale_loss
+    if optimizer.built:
+        _build(optimizer)
+    model.train_function = None
+    return MeasuredOptimizer(optimizer)
+
+
+def _build(optimizer):
+    observables = optimizer.observables
+    if observables.built or not optimizer.built:
+        return
+    weights = _weights(optimizer)
+    # `fit` builds inside the trace of the first step.
+    with _compat.variables_outside_of_traces():
+        observables.build([w.shape for w in weights])
+        if not observables.has_names():
+            observables.name_weights([getattr(w, "path", w.name) for w in weights])
+        optimizer.cut_table.build()
+        optimizer.progress.build()
+
+
+def _weights(optimizer):
+    weights = _compat.built_weights(optimizer)
+    # Keras overwrites these, such as the scales of float8 layers, with their gradients.
+    return [w for w in weights if not getattr(w, "overwrite_with_gradient", False)]
+
+
+def _measured_step(optimizer, step, loss):
+    """One call of the optimizer's own `apply`, and the row of what it did."""
+    weights = _weights(optimizer)
+    eta = 1.0
+    if not hasattr(optimizer, "optimizers"):
+        eta = tf.convert_to_tensor(optimizer.learning_rate)
+    count = tf.convert_to_tensor(optimizer.iterations)
+    before = [tf.convert_to_tensor(w) for w in weights]
+    step()
+    # With accumulated gradients only some calls are steps.
+    accumulates = bool(getattr(optimizer, "gradient_accumulation_steps", None))
+    stepped = tf.not_equal(tf.convert_to_tensor(optimizer.iterations), count)
+
+    def on_device(before, loss):
+        after = [tf.convert_to_tensor(w) for w in weights]
+        moved = [new - old for new, old in zip(after, before, strict=True)]
+
+        def add():
+            return optimizer.observables(before, moved, eta, loss=loss)
+
+        if accumulates:
+            keras.ops.cond(stepped, add, lambda: tf.zeros(5, "float64"))
+        else:
+            add()
+
+    def on_each_device(strategy, before, loss):
+        strategy.extended.update(
+            weights[0].value,
+            lambda _, *known: on_device(*known),
+            args=(before, loss),
+            group=False,
+        )
+
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        on_device(before, loss)
+        return
+    unknown = tf.constant(float("nan"), "float64")
+    context = tf.distribute.get_replica_context()
+    loss = context.all_reduce(
+        tf.distribute.ReduceOp.SUM,
+        unknown if loss is None else tf.cast(loss, "float64"),
+    )
+    _compat.merge_call(on_each_device, before, loss)

@@ -1,0 +1,143 @@
+"""FDR1's two sides from what any optimizer does to the weights."""
+
+import math
+
+import tensorflow as tf
+
+from keras_fdr.observables.stored_record import StoredRecord
+from keras_fdr.products import dot, dots, float64
+
+
+class Displacements(StoredRecord):
+    """Measures FDR1 of any optimizer, from the weights before and after each step.
+
+    Let Δ(t) = θ(t+1) − θ(t) be whatever the optimizer did, decay, clipping and
+    constraints included, and β in [0, 1) the memory of its first moment. With
+
+        O_L = β [θ(t)−θ_c]·Δ(t−1) − [θ(t)−θ_c]·Δ(t),   O_R = ½ (1+β) |Δ(t)|²,
+
+    the sum of O_L − O_R is for every run, at any schedule, −[Q(T) − Q(0)] with
+
+        Q = ½ (1−β) |θ−θ_c|² + β [θ(t)−θ_c]·Δ(t−1),
+
+    so ⟨O_L⟩ = ⟨O_R⟩ in any stationary state. For SGD with momentum β at a constant η
+    these are the paper's eq. (17), times η. The rows of the record are divided by η₀,
+    the rate that the record began with.
+
+    No gradient is needed. Of a row, `velocity_gradient` and `gradient_norm_squared`
+    are NaN.
+
+    Args:
+        beta: Float in [0, 1), β.
+        **kwargs: As in `FDRObservables`.
+    """
+
+    may_be_missing = True
+
+    def __init__(self, beta, **kwargs):
+        super().__init__(**kwargs)
+        self.beta = beta
+        # A file of the optimizer alone means t = 0.
+        for part in self.parts():
+            part.may_be_missing = True
+
+    def build(self, theta_shape):
+        """Creates the record's variables, for weights of the given shapes.
+
+        Args:
+            theta_shape: List of shapes, one per weight tensor.
+        """
+        # [θ(t)−θ_c]·Δ(t−1) of each tensor: a(t−1) + b(t−1) in the notation below.
+        self.memory = self.add_weight(
+            shape=(len(theta_shape),),
+            initializer="zeros",
+            dtype="float64",
+            name="memory",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        super().build(theta_shape)
+
+    def own_variables(self):
+        """This layer's own variables, without those of its parts."""
+        return [*super().own_variables(), self.memory]
+
+    def saved_settings(self):
+        """What a file must agree in."""
+        return {**super().saved_settings(), "beta": self.beta}
+
+    def load_own_variables(self, store):
+        """Called by Keras. A file of a run that was not measured means t = 0."""
+        if self.built and not list(store.keys()):
+            self.reset()
+            self.memory.assign(tf.zeros_like(self.memory))
+        super().load_own_variables(store)
+
+    @tf.function(autograph=False)
+    def call(
+        self,
+        theta,
+        displacement,
+        learning_rate,
+        loss=None,
+        whole=True,
+    ):
+        """Adds one step to the record.
+
+        Args:
+            theta: List of tensors, the weights θ(t) before the step.
+            displacement: List of tensors of the same shapes, Δ(t).
+            learning_rate: Scalar, η; 1 for an optimizer that has none.
+            loss: Scalar tensor, f^B, or `None`.
+            whole: Boolean, whether the tensors are all weights. Otherwise they may be
+                only those rows that moved, and Q remains unknown until the next seal.
+
+        Returns:
+            Float64 tensor of shape `(5,)`, the row in the units of η₀.
+        """
+        eta, beta = float64(learning_rate), self.beta
+
+        def moment():
+            remembered = tf.reduce_sum(self.memory)
+            return (1 - beta) / 2 * dot(theta, theta) + beta * remembered
+
+        self.enter(eta, theta, moment if whole else None)
+        center = self.theta_center
+        away = [w - c for w, c in zip(theta, center, strict=True)] if center else theta
+        a, b = dots(away, displacement), dots(displacement, displacement)
+        eta_0 = tf.convert_to_tensor(self.learning_rate)
+        remembered = tf.convert_to_tensor(self.memory)
+        dissipation = tf.math.divide_no_nan(beta * remembered - a, eta_0)
+        fluctuation = tf.math.divide_no_nan((1 + beta) / 2 * b, eta_0)
+        self.memory.assign(a + b)
+        if self.per_variable:
+            every = list(range(len(theta)))
+            self.by_variable.add(every, dissipation, fluctuation)
+        unknown = float64(float("nan"))
+        f = unknown if loss is None else float64(loss)
+        sums = [tf.reduce_sum(dissipation), tf.reduce_sum(fluctuation)]
+        return self.blocks(tf.stack([*sums, unknown, unknown, f]))
+
+    def begin_record(self):
+        """With θ_c = θ(t) nothing is remembered: θ(t) − θ_c is 0."""
+        if self.center is not None:
+            self.memory.assign(tf.zeros_like(self.memory))
+
+    def q_of(self, state):
+        """Q of FDR1's identity, over η₀.
+
+        Args:
+            state: Dictionary: the list `theta` of tensors.
+
+        Returns:
+            `(q, norm, memory, unit)`: see `StoredRecord.q_of`.
+        """
+        theta, unit = state["theta"], self.recorded_learning_rate()
+        center = [tf.convert_to_tensor(c) for c in self.theta_center]
+        away = [w - c for w, c in zip(theta, center, strict=True)] if center else theta
+        remembered = float(self.memory.numpy().sum())
+        q = (1 - self.beta) / 2 * float(dot(away, away)) + self.beta * remembered
+        norm = math.sqrt(float(dot(theta, theta)))
+        if center:
+            norm += math.sqrt(float(dot(center, center)))
+        return (q / unit if unit else 0.0), norm, self.beta, unit

@@ -1,0 +1,462 @@
+"""The record of a run, as a layer whose variables every checkpoint carries."""
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_fdr import _compat
+from keras_fdr.observables.blocks import BlockSums
+from keras_fdr.observables.drift_check import DriftCheck
+from keras_fdr.observables.per_variable import VariableSums, unique_names
+from keras_fdr.observables.rates import RateChanges
+from keras_fdr.products import checksum
+from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
+from keras_fdr.saving import SavedState
+
+
+class StoredRecord(SavedState, keras.layers.Layer):
+    """Rows of FDR1's two sides, summed into blocks inside the compiled step.
+
+    Subclasses make the rows: `FDRObservables` from gradients and velocities,
+    `Displacements` from what any optimizer did to the weights.
+
+    Rows are kept in the units of η₀, the learning rate that the record began with: a
+    row of a step at η(t) is multiplied by η(t)/η₀. So the exact identity of FDR1 holds
+    for their sums at any schedule. At a constant rate nothing is multiplied.
+
+    Args:
+        capacity: Even integer, at least 2.
+        center: `None` or `"initial"`.
+        per_variable: Boolean.
+        **kwargs: `name` of the layer.
+    """
+
+    names = ROW
+
+    def __init__(self, capacity=1024, center=None, per_variable=False, **kwargs):
+        kwargs.setdefault("dtype", keras.config.floatx())
+        super().__init__(trainable=False, autocast=False, **kwargs)
+        if not isinstance(capacity, int) or capacity < 2 or capacity % 2:
+            raise ValueError(
+                "`capacity` must be an even integer, at least 2. "
+                f"Received: capacity={capacity}"
+            )
+        if not (center is None or (isinstance(center, str) and center == "initial")):
+            raise ValueError(
+                f'`center` must be None or "initial". Received: center={center!r}'
+            )
+        if not isinstance(per_variable, bool):
+            raise ValueError(
+                "`per_variable` must be True or False. "
+                f"Received: per_variable={per_variable!r}"
+            )
+        self.capacity = capacity
+        self.center = center
+        self.per_variable = per_variable
+        self.blocks = BlockSums(capacity, len(ROW), name="blocks")
+        self.passes = BlockSums(capacity, len(FULL_BATCH_ROW), name="passes")
+        self.rates = RateChanges(capacity, name="rates")
+        self.drift_check = DriftCheck(name="drift_check")
+        if per_variable:
+            self.by_variable = VariableSums(capacity, name="by_variable")
+        self._centers = 0
+        self._weight_names = None
+        self._left_out: frozenset[int] = frozenset()
+        self._owner = None
+        self._loss = None
+
+    def build(self, theta_shape):
+        """Creates the record's variables, for weights of the given shapes.
+
+        Args:
+            theta_shape: List of shapes, one per weight tensor.
+        """
+        self.blocks.build()
+        self.passes.build()
+        self.rates.build()
+        self.drift_check.build()
+        if self.per_variable:
+            _check_names(self._weight_names, len(theta_shape))
+            self.by_variable.count_weights(len(theta_shape))
+            self.by_variable.build()
+        once = {"trainable": False, "aggregation": "only_first_replica"}
+        # NaN differs from every learning rate: the next step begins a record.
+        self.learning_rate = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(float("nan")),
+            dtype="float64",
+            name="learning_rate",
+            **once,
+        )
+        self.restarts = self.add_weight(
+            shape=(), initializer="zeros", dtype="int64", name="restarts", **once
+        )
+        self.seal_of_weights = self.add_weight(
+            shape=(2,), initializer="zeros", dtype="int64", name="seal", **once
+        )
+        if self.center == "initial":
+            # An attribute each: `tf.train.Checkpoint` does not see Keras' lists.
+            self._centers = len(theta_shape)
+            for i, shape in enumerate(theta_shape):
+                name = f"center_{i}"
+                weight = self.add_weight(
+                    shape=shape, initializer="zeros", name=name, **once
+                )
+                setattr(self, name, weight)
+        self.load_waiting()
+
+    def own_variables(self):
+        """This layer's own variables, without those of its parts."""
+        state = [self.learning_rate, self.restarts, self.seal_of_weights]
+        return state + self.theta_center
+
+    def saved_settings(self):
+        """The constructor's arguments."""
+        return {
+            "capacity": self.capacity,
+            "center": self.center,
+            "per_variable": self.per_variable,
+        }
+
+    @property
+    def theta_center(self):
+        """List of `keras.Variable`: θ_c; empty for θ_c = 0."""
+        return [getattr(self, f"center_{i}") for i in range(self._centers)]
+
+    def name_weights(self, names):
+        """Sets the keys of `record_by_variable`; `FDRSGD` gives the weights' paths.
+
+        Args:
+            names: List of strings, one per weight tensor. To those that occur more
+                than once their position is added, as in `"dense/kernel#2"`. They
+                are saved with the record and come back with it.
+
+        Raises:
+            ValueError: If there are not as many names as weight tensors.
+        """
+        if self.built and self.per_variable:
+            _check_names(names, self.by_variable.weights_count)
+        self._weight_names = unique_names(names)
+        if self.per_variable:
+            self.by_variable.names = self._weight_names
+
+    def leave_out(self, positions):
+        """Says which of the tensors are not moved by steps, hence not part of Q.
+
+        Args:
+            positions: Integers, such as those of float8 scales, which Keras overwrites.
+        """
+        self._left_out = frozenset(positions)
+
+    def _moved_by_steps(self, tensors):
+        return [t for i, t in enumerate(tensors) if i not in self._left_out]
+
+    def record(self):
+        """Reads the record from the device.
+
+        Returns:
+            A `Record`; its `steps` is 0 before the first step.
+        """
+        return self._read(self.blocks, ROW)
+
+    def record_by_variable(self):
+        """Reads the records of the weight tensors by themselves from the device.
+
+        Returns:
+            Dictionary from a weight's name (see `name_weights`; `"weight_0"`, … where
+            none was given) to its `Record` of `dissipation` and `fluctuation`. Steps,
+            block length and learning rate are those of `record`. A weight that had no
+            gradient in any step is left out; in a step without gradient a weight does
+            not move, and both are 0. Empty before the first step.
+
+        Raises:
+            ValueError: If the layer was made without `per_variable=True`.
+        """
+        if not self.per_variable:
+            raise ValueError(
+                "`record_by_variable` needs `FDRObservables(per_variable=True)`. "
+                f"Received: per_variable={self.per_variable}"
+            )
+        if not self.built:
+            return {}
+        return self.by_variable.split(
+            names=self.weight_names(), **self._values(self.by_variable)
+        )
+
+    def has_names(self):
+        """Whether the weight tensors have names, given or loaded with a record."""
+        return bool(self.per_variable and self.by_variable.names)
+
+    def weight_names(self):
+        """List of strings, the names of `record_by_variable`."""
+        count = self.by_variable.weights_count
+        return list(self.by_variable.names or (f"weight_{i}" for i in range(count)))
+
+    def full_batch_record(self):
+        """Reads the record of the full-batch passes since t was last 0.
+
+        Returns:
+            A `Record` whose rows are passes, with its own `names`.
+        """
+        return self._read(self.passes, FULL_BATCH_ROW)
+
+    def _read(self, blocks, names):
+        if not self.built:
+            return Record.empty(names)
+        return Record(names=names, **self._values(blocks))
+
+    def _values(self, blocks):
+        values = blocks.fetch()
+        rate = self.recorded_learning_rate()
+        return {
+            **values,
+            "learning_rate": rate,
+            "learning_rates": self._learning_rates(rate, blocks, values),
+        }
+
+    def _learning_rates(self, rate, blocks, values):
+        """The mean rate of each block of steps; `None` if the rate is constant."""
+        deviations = self.rates.deviations.numpy()[: len(values["sums"])]
+        if blocks is self.passes or not deviations.any():
+            return None
+        ends = np.arange(1, len(deviations) + 1) * values["block_length"]
+        counts = np.diff(np.minimum(ends, values["steps"]), prepend=0)
+        return rate + deviations / counts
+
+    def recorded_learning_rate(self):
+        """Float, η₀, the rate that the record began with; NaN before its first step."""
+        return float(self.learning_rate.numpy()) if self.built else float("nan")
+
+    def newest_learning_rate(self):
+        """Float, η of the newest step; NaN before the first step of the record."""
+        if not self.built:
+            return float("nan")
+        return self.recorded_learning_rate() + float(self.rates.newest.numpy()[0])
+
+    # These are methods because Keras would save the layers of a property twice.
+    def parts(self):
+        """The layers that hold the rows."""
+        return [*self._step_sums(), self.passes]
+
+    def _step_sums(self):
+        """What gets a row each step: merged and cleared together."""
+        sums = [self.blocks, self.rates]
+        return [*sums, self.by_variable] if self.per_variable else sums
+
+    def reset(self):
+        """Sets t = 0: the next step begins a new record."""
+        if self.built:
+            for sums in self.parts():
+                sums.clear()
+            self.learning_rate.assign(float("nan"))
+            # A seal is known by its step, which the new record will reach too.
+            self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
+
+    def restart_count(self):
+        """How often a record was cut short by a change of the learning rate."""
+        return int(self.restarts.numpy()) if self.built else 0
+
+    def seal(self, variables, state):
+        """Remembers weights and velocities as the record left them.
+
+        Args:
+            variables: List of `keras.Variable`: what only steps change.
+            state: What `q_of` of the subclass takes.
+        """
+        self.seal_of_weights.assign(tf.stack([_checksum(variables), self._sealed()]))
+        steps = int(self.blocks.steps.numpy())
+        if steps and not math.isnan(self.recorded_learning_rate()):
+            q, *_ = self.q_of(state)
+            self.drift_check.keep(q, self._sums_of_rows(), steps)
+
+    def weights_unchanged(self, variables, state):
+        """Whether nothing but recorded steps has moved weights and velocities.
+
+        Directly after a `seal` their checksum decides. If steps were taken since, the
+        exact identity decides (see `DriftCheck`), to within rounding.
+
+        Args:
+            variables: As in `seal`.
+            state: As in `seal`.
+        """
+        steps = int(self.blocks.steps.numpy())
+        if steps == 0 or math.isnan(self.recorded_learning_rate()):
+            return True
+        checksum_then, sealed = self.seal_of_weights.numpy()
+        if sealed == self._sealed():
+            return int(_checksum(variables)) == checksum_then
+        q, norm, memory, unit = self.q_of(state)
+        return self.drift_check.holds(
+            q,
+            self._sums_of_rows(),
+            steps,
+            norm=norm,
+            memory=memory,
+            unit=unit,
+            epsilon=max(np.finfo(v.dtype).eps for v in variables),
+        )
+
+    def q_of(self, state):
+        """Q of FDR1's identity now, and what bounds its rounding.
+
+        Args:
+            state: Dictionary of what the form of the rows needs.
+
+        Returns:
+            `(q, norm, memory, unit)`: floats, see `DriftCheck.holds`.
+        """
+        raise NotImplementedError
+
+    def _sealed(self):
+        # Below 0: files of older code have the steps here, with another checksum.
+        return -1 - int(self.blocks.steps.numpy())
+
+    def _sums_of_rows(self):
+        dissipation, fluctuation = self.blocks.sums.numpy()[:, :2].sum(axis=0)
+        return float(dissipation), float(fluctuation)
+
+    def is_of_another_loss(self, loss):
+        """Whether steps were recorded with another loss; remembers the present one.
+
+        Args:
+            loss: String that names the loss.
+        """
+        before, self._loss = self._loss, loss
+        return before not in (None, loss) and int(self.blocks.steps.numpy()) > 0
+
+    def claim(self, optimizer):
+        """Ties the record to one optimizer, when that is built.
+
+        Raises:
+            ValueError: If another optimizer has this layer already.
+        """
+        if self._owner is not None and self._owner() is not optimizer:
+            raise ValueError(
+                "An `FDRObservables` holds the record of one optimizer: give each "
+                "optimizer one of its own as `observables`. Received: "
+                f"observables={self.name!r}, which belongs to another optimizer"
+            )
+        # Keras would save an optimizer that is an attribute.
+        self._owner = weakref.ref(optimizer)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        layer = {"name": self.name, "dtype": self.dtype_policy.name}
+        return {**layer, **self.saved_settings()}
+
+    def enter(
+        self,
+        eta: tf.Tensor,
+        theta: Sequence[tf.Tensor],
+        moment: Callable[[], tf.Tensor] | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes room for the row of a step, or begins a record with it.
+
+        A record begins after `reset`, and when the rate changes after several steps at
+        one rate. A rate that changes at each step, as that of most schedules does, does
+        not begin a record each time: the rows are averaged.
+
+        Args:
+            eta: Scalar float64 tensor, η(t).
+            theta: List of the weights before the step.
+            moment: Function without arguments that gives η₀ Q for θ_c = 0, a scalar
+                float64 tensor; `None` where it is not known.
+
+        Returns:
+            `(weight, change)`: η(t)/η₀, by which a row is multiplied, and
+            η(t) − η(t−1), which is 0 in the first step of a record.
+        """
+        unit = tf.convert_to_tensor(self.learning_rate)
+        newest = tf.convert_to_tensor(self.rates.newest)
+        full = self.blocks.is_full()
+
+        def begin(changed):
+            # A record of steps at the rate 0 is not worth a warning.
+            interrupted = tf.logical_and(self.blocks.steps > 0, tf.not_equal(unit, 0))
+            self.restarts.assign_add(tf.cast(interrupted, "int64"))
+            self.learning_rate.assign(eta)
+            for center, weight in zip(self.theta_center, theta, strict=False):
+                center.assign(weight)
+            for sums in self.parts():
+                sums.clear()
+            self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
+            first = tf.zeros((), "int64")
+            self.rates.add(first, tf.zeros_like(eta), changed)
+            self.begin_record()
+            if self.center is not None:
+                self.drift_check.begin(tf.zeros_like(eta))
+            elif moment is not None:
+                self.drift_check.begin(tf.math.divide_no_nan(moment(), eta))
+            else:
+                self.drift_check.forget()
+
+        def merge():
+            for sums in self._step_sums():
+                sums.merge()
+
+        def settle():
+            deviation = eta - unit
+            known = tf.math.is_finite(unit)
+            changed = tf.logical_and(known, tf.not_equal(deviation, newest[0]))
+            # A change after several steps at one rate, not one of many in a row.
+            lonely = tf.logical_and(tf.equal(newest[1], 0), self.blocks.steps > 1)
+            from_rest = tf.logical_and(tf.equal(unit, 0), tf.not_equal(eta, 0))
+            begins = tf.logical_or(
+                tf.logical_or(tf.logical_not(known), from_rest),
+                tf.logical_and(changed, lonely),
+            )
+            _rarely(begins, lambda: begin(changed))
+            goes_on = tf.logical_not(begins)
+            _rarely(tf.logical_and(goes_on, full), merge)
+
+            def add():
+                length = tf.convert_to_tensor(self.blocks.block_length)
+                self.rates.add(self.blocks.steps // length, deviation, changed)
+
+            _rarely(goes_on, add)
+            return tf.where(begins, tf.zeros_like(eta), deviation - newest[0])
+
+        usual = tf.logical_and(tf.equal(eta, unit), tf.reduce_all(tf.equal(newest, 0)))
+        pending = tf.logical_or(tf.logical_not(usual), full)
+        change = _rarely(pending, settle, tf.zeros_like(eta))
+        weight = tf.math.divide_no_nan(eta, tf.convert_to_tensor(self.learning_rate))
+        return weight, change
+
+    def begin_record(self):
+        """What a subclass does besides when a record begins, in the compiled step."""
+
+
+def _rarely(condition, branch, otherwise=None):
+    """What `branch` returns where `condition` holds, else the tensor `otherwise`."""
+    value = tf.zeros(()) if otherwise is None else otherwise
+
+    def taken():
+        result = branch()
+        return value if result is None else result
+
+    if not _compat.xla_compiles():
+        return tf.cond(condition, taken, lambda: value)
+    # XLA copies what a `tf.cond` may change, here the whole record, in every step: for
+    # it, a loop of no turn or one.
+    _, value = tf.while_loop(
+        lambda pending, _: pending,
+        lambda pending, _: (tf.zeros_like(pending), taken()),
+        (condition, value),
+    )
+    return value
+
+
+def _checksum(variables):
+    return checksum([tf.convert_to_tensor(v.value) for v in variables])
+
+
+def _check_names(names, count):
+    if names is not None and len(names) != count:
+        raise ValueError(
+            "`names` must have one name for each weight tensor. "
+            f"Received: {len(names)} names for {count} tensors"
+        )
