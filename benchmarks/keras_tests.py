@@ -4,7 +4,7 @@
 
 The tests are those of the installed Keras, whose wheel holds them, with two changes.
 `SGD` is FDRSGD, wherever a test makes one. Every other optimizer that is given to
-`compile` is replaced by FDRSGD with the same learning rate, clipping and accumulation.
+`compile` is replaced by FDRSGD with the same name, learning rate, clipping and so on.
 No test gets an `FDRCallback`, so what needs one is refused. Tests that fail are run
 again with stock Keras. Those that pass there are listed with what they said:
 
@@ -58,7 +58,7 @@ def replacement(optimizer):
     from keras_fdr import FDRSGD
 
     if isinstance(optimizer, str):
-        return "sgd"
+        optimizer = keras.optimizers.get(optimizer)
     if not type(optimizer).__module__.startswith("keras.src.optimizers"):
         return optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
@@ -66,7 +66,7 @@ def replacement(optimizer):
     rate = optimizer._learning_rate
     rate = float(rate) if isinstance(rate, keras.Variable) else rate
     shared = {name: getattr(optimizer, name) for name in _SHARED}
-    return FDRSGD(rate, **shared)
+    return FDRSGD(rate, name=optimizer.name, **shared)
 
 
 def swap():
