@@ -39,7 +39,19 @@ GROUPS = {
     "models": ["models"],
 }
 # Why a test differs, by a part of its name.
-REASONS: dict[str, str] = {}
+REASONS = {
+    "test_invalid_momentum": "The error says the same in other words.",
+    "test_optimizer_auto_naming": "The default name is `fdrsgd`, that of the class.",
+    "test_tf_checkpointing": "The test saves the optimizer that it made beside the "
+    "model, which trains with the one that this script put in its place.",
+    "test_scalar_weight": "The test counts the slots of Adam in a file. FDRSGD without "
+    "momentum has none.",
+    "test_saved_module_paths_and_class_names": "The test compares the saved "
+    "configuration with that of Adam.",
+    "test_adds_loss_scaling_optimizer": "The test expects that an RMSprop trains.",
+    "test_fit_sparse": "The test asks for sparse updates by Adagrad. FDRSGD makes "
+    "gradients dense, since it measures all weights.",
+}
 _SHARED = (
     "clipnorm",
     "clipvalue",
@@ -61,7 +73,8 @@ def replacement(optimizer):
         optimizer = keras.optimizers.get(optimizer)
     if not type(optimizer).__module__.startswith("keras.src.optimizers"):
         return optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+    wrappers = keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer
+    if isinstance(optimizer, wrappers):
         return optimizer
     rate = optimizer._learning_rate
     rate = float(rate) if isinstance(rate, keras.Variable) else rate
@@ -227,14 +240,17 @@ def main():
         return
     from kept import keep
 
-    groups, others = {}, {}
+    # Groups that are not run again stay in the file.
+    output = arguments.output
+    kept = json.loads(output.read_text()) if output.exists() else {}
+    groups, others = kept.get("groups", {}), kept.get("not_the_same", {})
     for group in arguments.only:
         groups[group], others[group] = compare(GROUPS[group])
         print(group, dict(groups[group]), flush=True)
         for name, about in others[group].items():
             print(f"  {about['verdict']:8} {name}: {about['reason']}", flush=True)
-    print("\n".join(table(groups)))
-    keep(arguments.output, {"groups": groups, "not_the_same": others})
+        keep(output, {"groups": groups, "not_the_same": others})
+    print("\n".join(table({g: groups[g] for g in GROUPS if g in groups})))
 
 
 if __name__ == "__main__":
