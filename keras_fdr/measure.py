@@ -148,7 +148,7 @@ def measure(
         _check_options(found.observables, options, "an earlier call of `measure`")
         return MeasuredOptimizer(found)
     options.setdefault("beta", memory_of(found))
-    return _attach(model, optimizer or model.optimizer, found, options)
+    return _attach(model, _told_of_losses(model, optimizer), found, options)
 
 
 def measured_optimizer(model, optimizer=None):
@@ -221,6 +221,14 @@ def _optimizer_of(model, optimizer):
     return getattr(chosen, "inner_optimizer", chosen)
 
 
+def _told_of_losses(model, optimizer):
+    """The optimizer whose `scale_loss` the model calls."""
+    outer = getattr(model, "optimizer", None)
+    if optimizer is None or optimizer in getattr(outer, "optimizers", []):
+        return outer
+    return optimizer
+
+
 def _check_options(observables, options, origin):
     defaults = {"center": None, "capacity": 1024, "per_variable": False}
     for name, value in options.items():
@@ -233,8 +241,12 @@ def _check_options(observables, options, origin):
 
 
 def _attach(model, outer, optimizer, options):
+    types = {"float32", *(w.dtype for w in model.trainable_weights)}
+    dtype = "float64" if "float64" in types else "float32"
     with model.distribute_strategy.scope():
-        optimizer.observables = Displacements(name="observables", **options)
+        optimizer.observables = Displacements(
+            name="observables", dtype=dtype, **options
+        )
         optimizer.cut_table = CutTable(name="cut_table")
         optimizer.final_decay = DecayState(name="final_decay")
         optimizer.progress = Progress(name="progress")
@@ -296,7 +308,7 @@ def _weights(optimizer):
 def _measured_step(optimizer, step, loss):
     """One call of the optimizer's own `apply`, and the row of what it did."""
     weights = _weights(optimizer)
-    eta = 1.0
+    eta = tf.constant(1.0)
     if not hasattr(optimizer, "optimizers"):
         eta = tf.convert_to_tensor(optimizer.learning_rate)
     count = tf.convert_to_tensor(optimizer.iterations)

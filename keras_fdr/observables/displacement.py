@@ -102,8 +102,7 @@ class Displacements(StoredRecord):
             return (1 - beta) / 2 * dot(theta, theta) + beta * remembered
 
         self.enter(eta, theta, moment if whole else None)
-        center = self.theta_center
-        away = [w - c for w, c in zip(theta, center, strict=True)] if center else theta
+        away = self.away_from_center(theta)
         a, b = dots(away, displacement), dots(displacement, displacement)
         eta_0 = tf.convert_to_tensor(self.learning_rate)
         remembered = tf.convert_to_tensor(self.memory)
@@ -134,7 +133,7 @@ class Displacements(StoredRecord):
         """
         theta, unit = state["theta"], self.recorded_learning_rate()
         center = [tf.convert_to_tensor(c) for c in self.theta_center]
-        away = [w - c for w, c in zip(theta, center, strict=True)] if center else theta
+        away = self.away_from_center(theta)
         remembered = float(self.memory.numpy().sum())
         q = (1 - self.beta) / 2 * float(dot(away, away)) + self.beta * remembered
         norm = math.sqrt(float(dot(theta, theta)))

@@ -124,8 +124,8 @@ class FDRObservables(StoredRecord):
         known = [i for i, g in enumerate(gradient) if g is not None]
         g = [gradient[i] for i in known]
         v = [velocity[i] for i in known] if velocity else []
-        center = self.theta_center
-        displacement = [theta[i] - center[i] if center else theta[i] for i in known]
+        away = self.away_from_center(theta)
+        displacement = [away[i] for i in known]
 
         # A number per weight tensor; the rows of the record are their sums.
         theta_g, g_g = dots(displacement, g), dots(g, g)
@@ -170,9 +170,11 @@ class FDRObservables(StoredRecord):
         momentum, dampening = state["momentum"], state["dampening"]
         eta_0, eta = self.recorded_learning_rate(), self.newest_learning_rate()
         center = [tf.convert_to_tensor(c) for c in self.theta_center]
-        theta, velocity, center = map(self._moved_by_steps, (theta, velocity, center))
-        moved = [w - c for w, c in zip(theta, center, strict=True)] if center else theta
-        squares, product = float(dot(moved, moved)), float(_dot(moved, velocity))
+        away = self.away_from_center(theta)
+        theta, away, velocity, center = map(
+            self._moved_by_steps, (theta, away, velocity, center)
+        )
+        squares, product = float(dot(away, away)), float(_dot(away, velocity))
         unit = eta_0 * (1 - dampening)
         q = (1 - momentum) / 2 * squares + momentum * eta * product
         norm = math.sqrt(float(dot(theta, theta)))

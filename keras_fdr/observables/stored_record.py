@@ -152,6 +152,13 @@ class StoredRecord(SavedState, keras.layers.Layer):
         """
         self._left_out = frozenset(positions)
 
+    def away_from_center(self, theta):
+        """θ − θ_c, as a list of tensors."""
+        center = self.theta_center
+        if not center:
+            return list(theta)
+        return [w - tf.cast(c, w.dtype) for w, c in zip(theta, center, strict=True)]
+
     def _moved_by_steps(self, tensors):
         return [t for i, t in enumerate(tensors) if i not in self._left_out]
 
@@ -297,7 +304,10 @@ class StoredRecord(SavedState, keras.layers.Layer):
             norm=norm,
             memory=memory,
             unit=unit,
-            epsilon=max(np.finfo(v.dtype).eps for v in variables),
+            # θ_c is rounded to the type of this layer.
+            epsilon=max(
+                np.finfo(v.dtype).eps for v in [*variables, *self.theta_center]
+            ),
         )
 
     def q_of(self, state):
@@ -380,7 +390,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
             self.restarts.assign_add(tf.cast(interrupted, "int64"))
             self.learning_rate.assign(eta)
             for center, weight in zip(self.theta_center, theta, strict=False):
-                center.assign(weight)
+                center.assign(tf.cast(weight, center.dtype))
             for sums in self.parts():
                 sums.clear()
             self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
