@@ -49,7 +49,7 @@ REASONS = {
     "test_saved_module_paths_and_class_names": "The test compares the saved "
     "configuration with that of Adam.",
     "test_adds_loss_scaling_optimizer": "The test expects that an RMSprop trains.",
-    "test_fit_sparse": "The test asks for sparse updates by Adagrad. FDRSGD makes "
+    "test_fit_sparse": "The test watches an Adagrad for sparse updates. FDRSGD makes "
     "gradients dense, since it measures all weights.",
 }
 _SHARED = (
