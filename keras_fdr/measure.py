@@ -279,7 +279,7 @@ def _attach(model, outer, optimizer, options):
 
     # Public methods of this one instance: its class, hence its files, stay the same.
     optimizer.apply, outer.scale_loss = apply, scale_loss
-    if optimizer.built:
+    with model.distribute_strategy.scope():
         _build(optimizer)
     model.train_function = None
     return MeasuredOptimizer(optimizer)

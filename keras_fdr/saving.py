@@ -54,6 +54,8 @@ class SavedState(_Saveable):
         if not values and (self.may_be_missing or not (self.built or expected)):
             # The file has only model weights and this object has no state yet, or it
             # was written before this part existed: there is nothing to load.
+            if self.built:
+                self.load_nothing()
             return
         theirs = _settings_in(values)
         ours = self.saved_settings()
@@ -76,6 +78,9 @@ class SavedState(_Saveable):
         self._waiting = _Values(values)
         if self.built:
             self.load_waiting()
+
+    def load_nothing(self) -> None:
+        """Called for a file without this part: back to the state of a new object."""
 
     def load_waiting(self) -> None:
         """Assigns what was loaded before there were variables; ends `build`."""

@@ -89,7 +89,7 @@ def network(optimizer, dtype="float32", constraint=None, seed=0, **compiled):
         ),
         keras.layers.Dense(2, dtype=dtype, name="second"),
     ]
-    model = keras.Sequential(layers)
+    model = keras.Sequential(layers, name="net")
     model.compile(optimizer, loss="mse", **compiled)
     return model
 

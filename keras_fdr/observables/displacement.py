@@ -60,18 +60,17 @@ class Displacements(StoredRecord):
 
     def own_variables(self):
         """This layer's own variables, without those of its parts."""
-        return [*super().own_variables(), self.memory]
+        return [self.memory, *super().own_variables()]
 
     def saved_settings(self):
         """What a file must agree in."""
         return {**super().saved_settings(), "beta": self.beta}
 
-    def load_own_variables(self, store):
-        """Called by Keras. A file of a run that was not measured means t = 0."""
-        if self.built and not list(store.keys()):
+    def load_nothing(self):
+        """A file of a run that was not measured means t = 0."""
+        if self.built:
             self.reset()
             self.memory.assign(tf.zeros_like(self.memory))
-        super().load_own_variables(store)
 
     @tf.function(autograph=False)
     def call(

@@ -45,6 +45,10 @@ class DriftCheck(SavedState, keras.layers.Layer):
         """None: every record has this variable."""
         return {}
 
+    def load_nothing(self):
+        """In a file without this layer Q is unknown."""
+        self.forget()
+
     def begin(self, q: tf.Tensor):
         """Remembers Q at the beginning of a record, a scalar float64 tensor."""
         zero = tf.zeros_like(q)

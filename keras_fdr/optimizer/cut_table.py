@@ -61,6 +61,10 @@ class CutTable(SavedState, keras.layers.Layer):
         """The size of the table."""
         return {"size": self.size}
 
+    def load_nothing(self):
+        """No cuts."""
+        self.count.assign(0)
+
     def append(self, cut):
         """Adds a `Cut`; the oldest goes when the table is full."""
         row = [cut.epoch, cut.old_learning_rate, cut.new_learning_rate, cut.ratio]

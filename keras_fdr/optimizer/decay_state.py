@@ -51,6 +51,10 @@ class DecayState(SavedState, keras.layers.Layer):
         """Every run has the same variables, so nothing needs to agree."""
         return {}
 
+    def load_nothing(self) -> None:
+        """In a file without this layer no decay has begun."""
+        self.write(None)
+
     def read(self) -> Span | None:
         """The `Span`, or `None` before the decay has begun."""
         first, epochs = map(int, self.epochs_of_decay.numpy())
