@@ -85,7 +85,7 @@ def train(setting, data_dir, seed):
         optimizer.observables.reset()
         for epoch in range(epochs):
             rng = np.random.default_rng([seed + run, epoch])
-            loop.run(shuffled_batches(rng, loop.examples, batch_size))
+            loop.run(shuffled_batches(rng, len(data[0]), batch_size))
             if run < MEASURED:
                 losses[run, epoch] = full_batch().loss
         rows.append(optimizer.observables.record().sums)

@@ -108,22 +108,60 @@ def check_boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_path(name: str, value: Any) -> str:
-    """Checks that an argument names a file.
+def check_verbosity(value: Any) -> int:
+    """Checks the argument `verbose`, for which `True` and `False` mean 1 and 0.
+
+    Args:
+        value: What was passed.
+
+    Returns:
+        The value as a Python integer.
+
+    Raises:
+        TypeError: If `value` is neither an integer nor a boolean.
+        ValueError: If it is negative.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return int(value)
+    return check_integer("verbose", value, 0)
+
+
+def check_callable(name: str, value: Any, rule: str) -> None:
+    """Checks that an argument is a function, or `None`.
 
     Args:
         name: String, the argument's name.
         value: What was passed.
+        rule: String, what the function must be, for the message.
+
+    Raises:
+        TypeError: If `value` cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(_message(name, rule, value))
+
+
+def check_path(name: str, value: Any, kind: str = "file") -> str:
+    """Checks that an argument names a file or a directory.
+
+    Args:
+        name: String, the argument's name.
+        value: What was passed.
+        kind: String, what the path leads to, for the message. Defaults to `"file"`.
 
     Returns:
         The path as a string.
 
     Raises:
         TypeError: If `value` is neither a string nor a path object.
+        ValueError: If it is empty.
     """
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    rule = f"a {kind} name or a path object"
     if not isinstance(path, str):
-        raise TypeError(_message(name, "a file name or a path object", value))
+        raise TypeError(_message(name, rule, value))
+    if not path:
+        raise ValueError(_message(name, f"{rule}, not empty", value))
     return path
 
 

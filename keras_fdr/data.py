@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,52 +20,109 @@ _BATCH_BYTES = 2**24
 _BATCH_EXAMPLES = 4096
 
 
-def as_batches(dataset):
-    """The batches to go through, from a dataset or from arrays.
+class TrainingSet:
+    """Labelled data, checked once, as batches and as arrays.
 
     Args:
         dataset: `tf.data.Dataset` of batches `(x, y[, sample_weight])`, or a tuple
-            of (nested) arrays of that form with the examples along axis 0, which
-            are cut into batches of at most 16 MiB and 4,096 examples.
-
-    Returns:
-        A `tf.data.Dataset`.
+            of (nested) arrays of that form with the examples along axis 0.
+        in_memory: Boolean, whether a `tf.data.Dataset` is read into memory. Arrays are
+            there already. Defaults to `False`.
 
     Raises:
         TypeError: If `dataset` is neither.
         ValueError: If it is empty, infinite, unlabelled, or of unequal lengths.
     """
-    if isinstance(dataset, tf.data.Dataset):
-        return _check_batches(dataset)
-    arrays = as_arrays(dataset)
-    examples = arrays_length(arrays)
+
+    def __init__(self, dataset: Any, in_memory: bool = False) -> None:
+        self._arrays: Any = None
+        if isinstance(dataset, tf.data.Dataset):
+            self._batches = _check_batches(dataset)
+            if not in_memory:
+                return
+            dataset = _read(self._batches)
+        self._arrays = _as_arrays(dataset)
+        self._batches = _batches_of(self._arrays)
+
+    @classmethod
+    def of(cls, dataset: Any, in_memory: bool = False) -> "TrainingSet":
+        """The `TrainingSet` of a dataset; one that is passed stays the same.
+
+        Args:
+            dataset: A `TrainingSet`, or what its constructor takes.
+            in_memory: As in the constructor.
+        """
+        if not isinstance(dataset, cls):
+            return cls(dataset, in_memory)
+        if in_memory and not dataset.in_memory:
+            return cls(dataset.batches, in_memory)
+        return dataset
+
+    @property
+    def in_memory(self) -> bool:
+        """Boolean, whether there are arrays."""
+        return self._arrays is not None
+
+    @property
+    def batches(self) -> tf.data.Dataset:
+        """`tf.data.Dataset` of `(x, y[, sample_weight])`.
+
+        Batches of arrays hold at most 16 MiB and 4,096 examples.
+        """
+        return self._batches
+
+    @property
+    def spec(self) -> Any:
+        """The (nested) `tf.TensorSpec`s of a batch, of any size if made from arrays."""
+        if not self.in_memory:
+            return self._batches.element_spec
+        return tf.nest.map_structure(
+            lambda a: tf.TensorSpec([None, *a.shape[1:]], a.dtype), self._arrays
+        )
+
+    @property
+    def arrays(self) -> Any:
+        """Tuple `(x, y)` or `(x, y, sample_weight)` of (nested) tensors in memory."""
+        assert self._arrays is not None, "`in_memory` was not asked for"
+        return self._arrays
+
+    @property
+    def examples(self) -> int:
+        """Integer, the number of examples in memory."""
+        return _length(self.arrays)
+
+    def checksum(self) -> int:
+        """A number that tells one dataset in memory from another."""
+        total = 0
+        for array in tf.nest.flatten(self.arrays):
+            if array.dtype == tf.string:
+                total = zlib.crc32(tf.io.serialize_tensor(array).numpy(), total)
+            else:
+                total = zlib.crc32(np.ascontiguousarray(array.numpy()).data, total)
+        return total
+
+
+def _read(batches: tf.data.Dataset) -> Any:
+    """The data of a `tf.data.Dataset` as one batch."""
+    batches = list(batches)
+    if not batches:
+        raise ValueError(f"{_WHAT_TO_PASS} Received: an empty dataset")
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *batches)
+
+
+def _batches_of(arrays: Any) -> tf.data.Dataset:
+    examples = _length(arrays)
     size = _batch_size(arrays, examples)
     starts = tf.data.Dataset.range(0, examples, size)
 
-    def batch(start):
+    def batch(start: tf.Tensor) -> Any:
         return tf.nest.map_structure(lambda a: a[start : start + size], arrays)
 
     return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def as_arrays(dataset):
-    """The same data as a tuple of tensors, for random access.
-
-    Args:
-        dataset: As in `as_batches`; a `tf.data.Dataset` is read into memory.
-
-    Returns:
-        Tuple `(x, y)` or `(x, y, sample_weight)` of (nested) tensors.
-
-    Raises:
-        TypeError: If `dataset` is neither a dataset nor a tuple.
-        ValueError: If it is empty, infinite, unlabelled, or of unequal lengths.
-    """
-    if isinstance(dataset, tf.data.Dataset):
-        batches = list(_check_batches(dataset))
-        if not batches:
-            raise ValueError(f"{_WHAT_TO_PASS} Received: an empty dataset")
-        return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *batches)
+def _as_arrays(dataset: Any) -> Any:
+    """A tuple `(x, y[, sample_weight])` of (nested) tensors from one of arrays."""
     if not isinstance(dataset, (tuple, list)):
         raise TypeError(f"{_WHAT_TO_PASS} Received: {type(dataset).__name__}")
     if len(dataset) == 3 and dataset[2] is None:
@@ -76,11 +134,11 @@ def as_arrays(dataset):
         raise ValueError(
             f"{_WHAT_TO_PASS} Received: what cannot be made a tensor: {error}"
         ) from error
-    arrays_length(arrays)
+    _length(arrays)
     return arrays
 
 
-def arrays_length(arrays):
+def _length(arrays: Any) -> int:
     """The number of examples of (nested) tensors with the examples along axis 0."""
     lengths = [int(a.shape[0]) if a.shape.rank else 0 for a in tf.nest.flatten(arrays)]
     if len(set(lengths)) > 1 or not lengths[0]:
@@ -91,7 +149,7 @@ def arrays_length(arrays):
     return lengths[0]
 
 
-def _batch_size(arrays, examples):
+def _batch_size(arrays: Any, examples: int) -> int:
     """Such that the batches are as large as may be, and nearly equal."""
     flat = tf.nest.flatten(arrays)
     # Strings have no size of their own: that of a pointer, or so.
@@ -100,18 +158,7 @@ def _batch_size(arrays, examples):
     return math.ceil(examples / math.ceil(examples / largest))
 
 
-def checksum(arrays):
-    """A number that tells one dataset from another."""
-    total = 0
-    for array in tf.nest.flatten(arrays):
-        if array.dtype == tf.string:
-            total = zlib.crc32(tf.io.serialize_tensor(array).numpy(), total)
-        else:
-            total = zlib.crc32(np.ascontiguousarray(array.numpy()).data, total)
-    return total
-
-
-def _without_lists(structure):
+def _without_lists(structure: Any) -> Any:
     # `tf.data` would stack the arrays of a list into one.
     if isinstance(structure, (list, tuple)):
         return tuple(_without_lists(part) for part in structure)
@@ -120,7 +167,7 @@ def _without_lists(structure):
     return structure
 
 
-def _to_tensor(array):
+def _to_tensor(array: Any) -> tf.Tensor:
     tensor = tf.convert_to_tensor(array)
     # As `fit` does with NumPy's default dtype.
     return (
@@ -128,7 +175,7 @@ def _to_tensor(array):
     )
 
 
-def _check_batches(dataset):
+def _check_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     _check_labelled(dataset.element_spec, f"elements {dataset.element_spec}")
     cardinality = dataset.cardinality()
     if cardinality == tf.data.INFINITE_CARDINALITY:
@@ -141,15 +188,8 @@ def _check_batches(dataset):
     return dataset
 
 
-def _check_labelled(parts, received):
+def _check_labelled(parts: Any, received: str) -> None:
     labelled = isinstance(parts, (tuple, list)) and len(parts) in (2, 3)
     if not labelled or parts[1] is None:
         none = ", the labels are None" if labelled else ""
         raise ValueError(f"{_WHAT_TO_PASS} Received: {received}{none}")
-
-
-def batch_spec(arrays):
-    """The `tf.TensorSpec`s of a batch of any size from such tensors."""
-    return tf.nest.map_structure(
-        lambda a: tf.TensorSpec([None, *a.shape[1:]], a.dtype), arrays
-    )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.arguments import check_number
 from keras_fdr.distribution.reduction import ReplicaSteps
+from keras_fdr.model_checks import check_model, refuse_assignment
 from keras_fdr.observables.displacement import Displacements
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
@@ -199,10 +200,7 @@ def memory_of(optimizer):
 
 
 def _optimizer_of(model, optimizer):
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
-        )
+    check_model(model)
     chosen = getattr(model, "optimizer", None) if optimizer is None else optimizer
     if not isinstance(chosen, keras.optimizers.Optimizer):
         if optimizer is not None:
@@ -253,7 +251,7 @@ def _attach(model, outer, optimizer, options):
         optimizer.final_decay = DecayState(name="final_decay")
         optimizer.progress = ResumePoint(name="progress")
     optimizer.cut_table.may_be_missing = optimizer.progress.may_be_missing = True
-    steps = ReplicaSteps()
+    steps, scan = ReplicaSteps(), _compat.AssignmentScan()
     stock_apply, stock_scale_loss = optimizer.apply, outer.scale_loss
 
     def scale_loss(loss):
@@ -265,6 +263,7 @@ def _attach(model, outer, optimizer, options):
         if not optimizer.built and trainable_variables is not None:
             optimizer.build(list(trainable_variables))
         _build(optimizer)
+        refuse_assignment(scan.find(_weights(optimizer)))
         try:
             loss = steps.take().loss
             present = [t for t in [*grads, loss] if tf.is_tensor(t)]
@@ -276,6 +275,7 @@ def _attach(model, outer, optimizer, options):
                 )
         finally:
             steps.take()
+        scan.end_step()
 
     # Public methods of this one instance: its class, hence its files, stay the same.
     optimizer.apply, outer.scale_loss = apply, scale_loss

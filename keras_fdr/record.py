@@ -93,7 +93,7 @@ class Record:
                 f"Received: learning_rate={self.learning_rate!r}"
             )
         names = _as_names(self.names)
-        sums = _as_floats(self.sums)
+        sums = _as_floats("sums", self.sums)
         blocks = -(-steps // block_length)
         width = len(names)
         if sums.shape != (blocks, width):
@@ -105,7 +105,7 @@ class Record:
             )
         rates = self.learning_rates
         if rates is not None:
-            rates = np.asarray(rates, dtype=np.float64)
+            rates = _as_floats("learning_rates", rates)
             if rates.shape != (blocks,):
                 raise ValueError(
                     "`learning_rates` must have one rate for each block, hence shape "
@@ -145,12 +145,11 @@ class Record:
         Returns:
             Float; NaN for a record of no steps, or if a row in the window is NaN.
         """
+        column = self._column(name)
         if self.steps == 0:
             return float("nan")
         first = self.window_start // self.block_length
-        return float(
-            self._column(name)[first:].sum() / self._counts(name)[first:].sum()
-        )
+        return float(column[first:].sum() / self._counts(name)[first:].sum())
 
     @property
     def ratio(self) -> float:
@@ -279,14 +278,15 @@ class Record:
         return counts
 
     def _column(self, name: str) -> np.ndarray:
+        known = (*self.names, "learning_rate")
+        if not isinstance(name, str) or name not in known:
+            rule = f"`name` must be one of {', '.join(known)}"
+            raise ValueError(f"{rule}. Received: name={name!r}")
         if name == "learning_rate":
             rates = self.learning_rates
             if rates is None:
                 rates = np.full(len(self.sums), self.learning_rate)
             return rates * self._counts(name)
-        if name not in self.names:
-            names = ", ".join([*self.names, "learning_rate"])
-            raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
         return self.sums[:, self.names.index(name)]
 
     def _block_ends(self) -> np.ndarray:
@@ -298,15 +298,15 @@ class Record:
         return np.ceil((np.asarray(steps) // 2) / self.block_length - 0.5)
 
 
-def _as_floats(sums: Any) -> np.ndarray:
+def _as_floats(name: str, numbers: Any) -> np.ndarray:
     try:
-        values = np.asarray(sums)
+        values = np.asarray(numbers)
     except ValueError:  # Rows of different lengths are not an array.
         values = np.empty(0, dtype=object)
     if values.dtype.kind not in "iuf":
         raise TypeError(
-            "`sums` must be an array of real numbers. "
-            f"Received: sums={repr(sums)[:200]}"
+            f"`{name}` must be an array of real numbers. "
+            f"Received: {name}={repr(numbers)[:200]}"
         )
     return values.astype(np.float64, copy=False)
 

@@ -275,8 +275,29 @@ def test_samples_below_2_are_refused(samples):
 @pytest.mark.parametrize("batch_size", [0, -1, 9])
 def test_batch_size_out_of_range_is_refused(batch_size):
     model, data = least_squares(FDRSGD())
-    with pytest.raises(ValueError, match="batch_size.*8"):
+    with pytest.raises(ValueError, match=f"batch_size.*batch_size={batch_size}"):
         landscape.noise_curvature(model, data, batch_size)
+
+
+@pytest.mark.parametrize(
+    "curvature", [landscape.noise_curvature, landscape.velocity_curvature]
+)
+@pytest.mark.parametrize(
+    ("name", "values", "error"),
+    [
+        ("batch_size", (None, 2.5, "a", True, [2]), TypeError),
+        ("samples", (None, 2.5, float("nan"), "4", True), TypeError),
+        ("seed", (None, "x", 1.5, [1], True), TypeError),
+        ("seed", (-1,), ValueError),
+    ],
+)
+def test_numbers_of_another_type_are_refused(curvature, name, values, error):
+    """The message has the argument's name and the value."""
+    model, data = least_squares(FDRSGD())
+    for value in values:
+        with pytest.raises(error, match=f"`{name}` must be an integer") as caught:
+            curvature(model, data, **{"batch_size": 2, name: value})
+        assert str(caught.value).endswith(f"Received: {name}={value!r}")
 
 
 def test_velocity_curvature_needs_the_measuring_optimizer():

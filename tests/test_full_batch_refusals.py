@@ -69,8 +69,8 @@ MODELS = {
     "train_step": (lambda: functional(OwnStep), r"OwnStep\.train_step"),
     "train_step_no_loss": (lambda: functional(OwnStep, None), r"OwnStep\.train_step"),
     "compute_loss": (lambda: functional(OwnLoss), r"OwnLoss\.compute_loss"),
-    "own_call": (lambda: functional(loss=OwnCall()), "of OwnCall"),
-    "own_call_sequential": (lambda: sequential(OwnCall()), "of OwnCall"),
+    "own_call": (lambda: functional(loss=OwnCall()), "OwnCall, .* `__call__`"),
+    "own_call_sequential": (lambda: sequential(OwnCall()), "OwnCall, .* `__call__`"),
     "scalar": (lambda: functional(loss=total), "'total' with a scalar"),
     "scalar_sequential": (lambda: sequential(total), "'total' with a scalar"),
     "sum": (lambda: functional(loss=SUM), "reduction='sum'"),
@@ -220,3 +220,47 @@ def test_scales_of_float8_are_no_weights(widths, momentum):
     callback = FDRCallback(factor=None, full_batch=(X, y))
     history = model.fit(X, y, verbose=0, callbacks=[callback]).history
     assert np.isfinite(history["full_batch_dissipation"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "error"),
+    [
+        ("training", (None, 1, "yes", [True]), TypeError),
+        ("verbose", (None, "1", 0.5), TypeError),
+        ("verbose", (-1,), ValueError),
+    ],
+)
+def test_arguments_of_a_pass(name, values, error):
+    """The message has the argument's name and the value."""
+    for value in values:
+        with pytest.raises(error, match=f"`{name}` must be") as caught:
+            FullBatchPass(functional(), (X, Y), **{name: value})
+        assert str(caught.value).endswith(f"Received: {name}={value!r}")
+
+
+@pytest.mark.parametrize("value", [None, 1, "yes"])
+def test_argument_of_the_call_of_a_pass(value):
+    full_batch = FullBatchPass(functional(), (X, Y))
+    with pytest.raises(TypeError, match=f"`gradient` must be.*gradient={value!r}"):
+        full_batch(gradient=value)
+
+
+class Late(keras.Model):
+    """Makes its layers when it is built."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_model_that_a_pass_builds_trains():
+    """Keras tracks the layers that were made while the pass built the model."""
+    model = Late()
+    model.compile(FDRSGD(0.05, l2=0.01), "mse")
+    full_batch = FullBatchPass(model, (X, Y))
+    assert len(full_batch.weights) == len(model.trainable_variables) == 2
+    before = full_batch().loss
+    model.fit(X, Y, epochs=3, verbose=0)
+    assert full_batch().loss < before

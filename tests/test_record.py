@@ -195,6 +195,11 @@ def test_refused_arguments(rng):
     )
     with pytest.raises(ValueError, match=message):
         random_record(rng).half_running_average("temperature")
+    with pytest.raises(ValueError, match=message):
+        Record.empty().half_running_average("temperature")
+    for name in (None, 1, np.zeros(2)):
+        with pytest.raises(ValueError, match="`name` must be one of.*Received: name="):
+            random_record(rng).series(name)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +213,9 @@ def test_refused_arguments(rng):
         ({"steps": -1}, ValueError, "steps=-1"),
         ({"block_length": 0}, ValueError, "block_length=0"),
         ({"learning_rate": "x"}, TypeError, "learning_rate='x'"),
+        ({"learning_rates": "x"}, TypeError, "learning_rates='x'"),
+        ({"learning_rates": [None, 0.1]}, TypeError, "learning_rates="),
+        ({"learning_rates": [0.1]}, ValueError, "learning_rates"),
         ({"names": "abcde"}, TypeError, "names='abcde'"),
         ({"names": ("a",) * 5}, ValueError, "names="),
     ],

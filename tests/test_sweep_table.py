@@ -6,10 +6,11 @@ import math
 import pickle
 import sys
 
+import numpy as np
 import pytest
 from landscape_cases import table
 
-from keras_fdr.landscape import SweepResults, SweepRow
+from keras_fdr.landscape import SweepResults, SweepRow, fit
 
 FIELDS = [field.name for field in dataclasses.fields(SweepRow)]
 
@@ -103,3 +104,38 @@ def test_dictionaries_become_rows(tmp_path):
     old.rows[:] = rows  # As an older version kept them.
     assert pickle.loads(pickle.dumps(old)) == wanted
     assert pickle.loads(pickle.dumps(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "words"),
+    [
+        (None, [], "`settings` must be a dictionary.*settings=None"),
+        ([("mode", "paper")], [], "`settings` must be a dictionary"),
+        ({}, None, "`rows` must be a list.*rows=None"),
+        ({}, "rows", "`rows` must be a list.*rows='rows'"),
+        ({}, [1], r"`rows` must be a list.*rows=\[1\]"),
+    ],
+)
+def test_what_is_not_a_table_is_refused(settings, rows, words):
+    with pytest.raises(TypeError, match=words):
+        SweepResults(settings, rows)
+
+
+@pytest.mark.parametrize("path", [None, 1, b"x", ["x"]])
+def test_what_is_not_a_path_is_refused(path):
+    for function in (table().save, SweepResults.load):
+        with pytest.raises(TypeError, match="`path` must be a file name.*Received"):
+            function(path)
+
+
+def test_missing_settings_are_named():
+    results = table()
+    del results.settings["momentum"]
+    with pytest.raises(ValueError, match="must have `momentum`. Received: settings="):
+        fit(results)
+
+
+@pytest.mark.parametrize("name", [None, 1, "nonsense", "seed", np.zeros(2)])
+def test_other_names_of_columns_are_refused(name):
+    with pytest.raises(ValueError, match="`name` must be one of.*Received: name="):
+        table().column(name)

@@ -83,6 +83,29 @@ def test_status_is_one_of_three():
         Verdict("foo", 1.0, 1, "")
 
 
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"status": ["drifting"]}, ValueError),
+        ({"ratio": None}, TypeError),
+        ({"ratio": "1"}, TypeError),
+        ({"steps": 1.5}, TypeError),
+        ({"steps": -1}, ValueError),
+        ({"reason": None}, TypeError),
+        ({"ratio_error": "x"}, TypeError),
+        ({"effective_sample_size": True}, TypeError),
+        ({"by_variable": ["w"]}, TypeError),
+    ],
+)
+def test_verdict_of_another_type_is_refused(changes, error):
+    """The message has the argument's name and the value."""
+    [(name, value)] = changes.items()
+    arguments = {"status": "drifting", "ratio": 2.0, "steps": 10, "reason": "why"}
+    with pytest.raises(error, match=f"`{name}` must be") as caught:
+        Verdict(**{**arguments, **changes})
+    assert str(caught.value).endswith(f"Received: {name}={value!r}")
+
+
 def test_a_verdict_is_short_to_read():
     verdict = Verdict("drifting", 2.0, 10, "why", by_variable={"w": None})
     assert repr(verdict) == "Verdict('drifting', ratio=2, steps=10)"

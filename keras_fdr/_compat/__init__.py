@@ -4,8 +4,14 @@ They were checked in Keras 3.14 and 3.15 on TensorFlow 2.20 and 2.21. If a new r
 moves one of these names, only this folder must change.
 """
 
+from keras_fdr._compat.assignments import (
+    Assignment,
+    AssignmentScan,
+    assignment_in_call,
+)
 from keras_fdr._compat.callbacks import (
     backup_files,
+    batch_spec,
     fit_call,
     has_sample_weight,
     has_seeds,
@@ -41,12 +47,16 @@ from keras_fdr._compat.variables import (
 )
 
 __all__ = [
+    "Assignment",
+    "AssignmentScan",
     "LossPart",
     "OptionalInCheckpoints",
     "UnfitLossError",
     "WholeStepOptimizer",
     "activity_losses",
+    "assignment_in_call",
     "backup_files",
+    "batch_spec",
     "build",
     "build_from_shapes",
     "built_weights",

@@ -45,17 +45,24 @@ def fit_call(callback, model):
     return FitCall(callbacks, {})
 
 
-def has_sample_weight(arguments):
-    """Whether the batches of a `fit` have weights, also from its `class_weight`.
+def batch_spec(arguments):
+    """What the batches of a `fit` are, as `tf.TensorSpec`; `None` where unknown.
 
     Args:
         arguments: `FitCall.arguments`, the local names of `fit`. Its iterator exists
             before training begins. It describes the batches of any kind of data.
     """
     iterator = arguments.get("epoch_iterator")
-    if iterator is None:
-        return False
-    spec = iterator._distributed_dataset.element_spec
+    return None if iterator is None else iterator._distributed_dataset.element_spec
+
+
+def has_sample_weight(arguments):
+    """Whether the batches of a `fit` hold weights, its `class_weight` among them.
+
+    Args:
+        arguments: `FitCall.arguments`.
+    """
+    spec = batch_spec(arguments)
     weights = spec[2:] if isinstance(spec, tuple) else ()
     return any(
         getattr(part, "dtype", tf.variant) != tf.variant

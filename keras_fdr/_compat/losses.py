@@ -62,8 +62,14 @@ class _SplitLoss:
     def __init__(self, original, parts):
         loss = original.loss
         reduction = getattr(loss, "reduction", None)
-        mean = reduction in ("sum_over_batch_size", "mean", "mean_with_sample_weight")
-        if not mean or type(loss).__call__ is not keras.losses.Loss.__call__:
+        if type(loss).__call__ is not keras.losses.Loss.__call__:
+            raise UnfitLossError(
+                "Each loss must leave its mean over the examples to Keras: write "
+                "`call`, with one value per example, instead of `__call__`. Received: "
+                f"loss {original.name!r} of {type(loss).__name__}, which overrides "
+                "`__call__`"
+            )
+        if reduction not in ("sum_over_batch_size", "mean", "mean_with_sample_weight"):
             raise UnfitLossError(
                 "Each loss must be a mean over the examples: a `keras.losses.Loss` "
                 'with `reduction="sum_over_batch_size"` or '

@@ -52,12 +52,19 @@ def build(model, batch_spec):
     # Keras would build the optimizer, too, which may refuse the strategy. A gradient
     # does not depend on the optimizer.
     optimizer = model.optimizer
-    with model.distribute_strategy.scope(), DotNotTrackScope():
-        model.optimizer = None
+    with model.distribute_strategy.scope():
+        _set_optimizer(model, None)
         try:
             model._symbolic_build(data_batch=batch_spec)
         finally:
-            model.optimizer = optimizer
+            _set_optimizer(model, optimizer)
+
+
+def _set_optimizer(model, optimizer):
+    # Keras must not track what is put in the optimizer's place, but it must track the
+    # layers that a model makes when it is built.
+    with DotNotTrackScope():
+        model.optimizer = optimizer
 
 
 @contextlib.contextmanager

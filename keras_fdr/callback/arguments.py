@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_fdr.arguments import check_boolean, check_integer, check_number
+from keras_fdr.arguments import (
+    check_boolean,
+    check_callable,
+    check_integer,
+    check_number,
+    check_verbosity,
+)
 from keras_fdr.callback.final_decay import FinalDecay
 from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
 
@@ -52,9 +58,7 @@ def check_arguments(
         check_number("factor", factor, low=0, high=1)
     check_number("min_lr", min_lr, low=0, low_allowed=True)
     check_integer("full_batch_every", full_batch_every, low=1)
-    # As in Keras, `True` is 1 and `False` is 0 here.
-    number = int(verbose) if isinstance(verbose, bool) else verbose
-    check_integer("verbose", number, low=0)
+    check_verbosity(verbose)
     check_boolean("stop_at_minimum", stop_at_minimum)
     check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
     if stop_at_minimum and not (factor and min_lr):
@@ -73,15 +77,8 @@ def check_arguments(
             "`rule` must be a rule, not a class of rules: call the class, as in "
             f"`rule={rule.__name__}()`. Received: rule={rule}"
         )
-    if rule is not None and not callable(rule):
-        raise TypeError(
-            f"`rule` must be a function `Record -> Verdict`. Received: rule={rule!r}"
-        )
-    if on_stationary is not None and not callable(on_stationary):
-        raise TypeError(
-            "`on_stationary` must be a function `(model, verdict)`. "
-            f"Received: on_stationary={on_stationary!r}"
-        )
+    check_callable("rule", rule, "a function `Record -> Verdict`")
+    check_callable("on_stationary", on_stationary, "a function `(model, verdict)`")
     if on_stationary and (factor, min_lr) != (DEFAULT_FACTOR, 0):
         raise ValueError(
             "`on_stationary` is called instead of a cut: leave out `factor` and "

@@ -23,6 +23,7 @@ from keras_fdr.callback.planned import note_on_plan, relaxation_of, with_relaxat
 from keras_fdr.distribution.loss_shares import announce_shares
 from keras_fdr.distribution.trainer import check_execution
 from keras_fdr.measure import is_measured, measured_optimizer
+from keras_fdr.model_checks import check_eager_layers
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD
@@ -208,19 +209,20 @@ class FDRCallback(keras.callbacks.Callback):
         else:
             self._check_stock(optimizer)
         check_neighbours(self, FDRCallback)
+        arguments = _compat.fit_call(self, self.model).arguments
+        check_eager_layers(self.model, _compat.batch_spec(arguments))
         self._rate_writers = rate_writers(self)
         if self.final_decay:
             decay.prepare(self, optimizer)
         elif isinstance(self.rule, Configured) and (self.factor or self.on_stationary):
             tau = relaxation_of(self.model, optimizer)
-            note = note_on_plan(tau, self.params.get("epochs"), self.params["steps"])
+            note = note_on_plan(tau, self.params.get("epochs"), self.params.get("steps"))
             if note:
                 self._warn_once("plan", note)
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)
         if self._passes:
-            arguments = _compat.fit_call(self, self.model).arguments
             self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
             self._warn_of_clipping(optimizer)
         regularised = any(

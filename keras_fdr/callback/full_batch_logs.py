@@ -3,7 +3,7 @@
 import contextlib
 
 from keras_fdr import _compat
-from keras_fdr.data import as_batches
+from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.class_weights import weighted_by_class
 from keras_fdr.full_batch.passes import FullBatchPass
 from keras_fdr.optimizer.sgd import FDRSGD
@@ -19,14 +19,14 @@ class EpochPasses:
 
     def __init__(self, dataset, every):
         with _naming_the_argument():
-            self._batches = as_batches(dataset)
+            self._data = TrainingSet.of(dataset)
         self._every = every
         self._class_weight: dict | None = None
         self._pass: FullBatchPass | None = None
 
     def __deepcopy__(self, memo):
         """A copy that shares the data, which nothing changes, and has no pass yet."""
-        return EpochPasses(self._batches, self._every)
+        return EpochPasses(self._data, self._every)
 
     def prepare(self, model, verbose, fit_arguments):
         """Makes the pass for a model that is about to train.
@@ -42,7 +42,7 @@ class EpochPasses:
                 their weights are not known here.
         """
         class_weight = fit_arguments.get("class_weight")
-        if len(self._batches.element_spec) == 3:
+        if len(self._data.spec) == 3:
             # The weights of the dataset are final, those of the classes included.
             class_weight = None
         elif class_weight is None and _compat.has_sample_weight(fit_arguments):
@@ -55,10 +55,10 @@ class EpochPasses:
         current = self._pass is not None and self._pass.is_current(model)
         if not current or class_weight != self._class_weight:
             with _naming_the_argument():
-                batches = self._batches
+                data = self._data
                 if class_weight is not None:
-                    batches = weighted_by_class(batches, class_weight)
-                self._pass = FullBatchPass(model, batches)
+                    data = weighted_by_class(data.batches, class_weight)
+                self._pass = FullBatchPass(model, data)
             self._class_weight = class_weight
         assert self._pass is not None
         self._pass.verbose = int(verbose)

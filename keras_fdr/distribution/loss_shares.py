@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.full_batch.objective import check_own_loss
+from keras_fdr.model_checks import check_own_loss
 
 
 def announce_shares(model: keras.Model, optimizer: keras.Optimizer) -> None:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.distribution.reduction import add_over_replicas
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
+from keras_fdr.model_checks import check_compiled, check_model
 
 # TensorFlow uses this seed if none was set.
 _UNSET = 87654321
@@ -58,15 +59,8 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
             and has `steps_per_execution` above 1.
         RuntimeError: If this version of Keras differs from those that are known here.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
-        )
-    if not model.compiled:
-        raise ValueError(
-            "The model must be compiled before it is prepared. Call "
-            f"`model.compile(...)` first. Received: model={model.name!r}"
-        )
+    check_model(model)
+    check_compiled(model)
     strategy = model.distribute_strategy
     # This strategy takes other paths through Keras, even with a single worker.
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -8,9 +8,10 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.arguments import check_path
 from keras_fdr.export import functions
 from keras_fdr.export.signature import Signature, check_signature, default_signature
-from keras_fdr.full_batch.objective import check_structure
+from keras_fdr.model_checks import check_structure
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.sgd import FDRSGD, measuring_optimizer
 from keras_fdr.snapshot import State
@@ -94,7 +95,7 @@ def export_trainer(
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), sections 3.1 to 3.3.
     """
-    _check_path(path)
+    check_path("path", path, "folder")
     optimizer = measuring_optimizer(model, "export_trainer")
     schedule = _check_learning_rate(optimizer)
     if batch_signature is None:
@@ -131,18 +132,6 @@ def export_trainer(
         tf.saved_model.save(trainer, os.fspath(path), signatures=signatures)
     finally:
         state.restore()
-
-
-def _check_path(path: Any) -> None:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            "`path` must be the path of a folder, a string or `os.PathLike`. "
-            f"Received: path={path!r}"
-        )
-    if not os.fspath(path):
-        raise ValueError(
-            f"`path` must name the folder to write. Received: path={path!r}"
-        )
 
 
 def _check_learning_rate(

@@ -7,6 +7,12 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.model_checks import (
+    check_compiled,
+    check_model,
+    check_own_loss,
+    check_structure,
+)
 
 
 class Sums(NamedTuple):
@@ -49,17 +55,10 @@ class Objective:
     """
 
     def __init__(self, model, batch_spec):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
-            )
+        check_model(model)
         # An overridden `train_step` is the true reason, also where there is no loss.
         check_own_loss(model)
-        if not getattr(model, "loss", None) or model.optimizer is None:
-            raise ValueError(
-                "The model must be compiled with an optimizer and a loss: call "
-                f"`model.compile(...)` first. Received: model={model.name!r}"
-            )
+        check_compiled(model, loss=True)
         check_structure(model, batch_spec)
         with refusing(batch_spec):
             _compat.build(model, batch_spec)
@@ -174,38 +173,6 @@ def refusing(batch_spec, *passed_on):
         ) from error
 
 
-def check_own_loss(model):
-    """Refuses a model that computes its loss itself."""
-    for method in ("train_step", "compute_loss"):
-        if getattr(type(model), method) is not getattr(keras.Model, method):
-            raise ValueError(
-                "The model must leave its loss to `compile`: what an overridden "
-                f"`{method}` minimises is not known to be a mean over examples. "
-                f"Received: {type(model).__name__}.{method}"
-            )
-
-
 def _plus(a, b):
     known = [tf.convert_to_tensor(g) for g in (a, b) if g is not None]
     return sum(known[1:], known[0]) if known else None
-
-
-def check_structure(model, batch_spec, argument="dataset"):
-    """Refuses batches that the model cannot be called with."""
-    x, y = batch_spec[0], batch_spec[1]
-    if not getattr(model, "inputs", None):
-        return  # A subclassed model: only its call knows.
-    losses = [loss for loss in tf.nest.flatten(model.loss) if loss is not None]
-    nested = tf.nest.is_nested(model.loss)
-    outputs = len(model.outputs)
-    for name, parts, allowed in (
-        ("inputs", x, {len(model.inputs)}),
-        ("labels", y, {outputs, len(losses)} if nested else {outputs}),
-    ):
-        count = len(tf.nest.flatten(parts))
-        if count not in allowed:
-            raise ValueError(
-                f"`{argument}` must have the {name} of the model: "
-                f"{' or '.join(map(str, sorted(allowed)))} arrays. "
-                f"Received: {count} arrays, {parts}"
-            )

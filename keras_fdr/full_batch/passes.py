@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.data import as_batches
+from keras_fdr.arguments import check_boolean, check_verbosity
+from keras_fdr.data import TrainingSet
 from keras_fdr.distribution.workers import true_on_all
 from keras_fdr.full_batch.gradient_sums import GradientSums
 from keras_fdr.full_batch.objective import Objective, refusing
@@ -94,7 +95,7 @@ class FullBatchPass:
         A `FullBatch`.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: If the model is not compiled, has a loss that is no mean over the
             examples, or if the dataset is empty, infinite, unlabelled or does not
             have the structure of the model.
@@ -104,16 +105,16 @@ class FullBatchPass:
     """
 
     def __init__(self, model, dataset, training=False, verbose=0):
+        self.training = check_boolean("training", training)
+        self.verbose = check_verbosity(verbose)
         self.model = model
-        self.training = training
-        self.verbose = verbose
-        batches = as_batches(dataset)
-        self.objective = Objective(model, batches.element_spec)
-        self._sums = GradientSums(self.objective, training)
+        data = TrainingSet.of(dataset)
+        self.objective = Objective(model, data.spec)
+        self._sums = GradientSums(self.objective, self.training)
         self._strategy = model.distribute_strategy
-        self._check_batch(batches.element_spec)
-        self._batch_count = int(batches.cardinality())
-        self._batches = self._strategy.experimental_distribute_dataset(batches)
+        self._check_batch(data.spec)
+        self._batch_count = int(data.batches.cardinality())
+        self._batches = self._strategy.experimental_distribute_dataset(data.batches)
         self._compile()
 
     def _check_batch(self, spec):
@@ -159,6 +160,7 @@ class FullBatchPass:
 
     def __call__(self, gradient=False):
         """Goes through the dataset once (see the class)."""
+        check_boolean("gradient", gradient)
         model = self.model
         # The optimizer may have been built since, for fewer weights.
         pairs = zip_longest(self.weights, self._compiled_for)

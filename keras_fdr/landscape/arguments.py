@@ -1,56 +1,118 @@
-"""Checks of the arguments of a sweep, before it begins."""
+"""The checks of the arguments of a sweep, before it begins."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from keras_fdr import _compat
+from keras_fdr.arguments import check_integer, check_number
 from keras_fdr.optimizer.sgd import FDRSGD
 
 # The learning rate and the number of epochs.
 Stage = tuple[float, int]
 
+_PAIR = "`(learning_rate, epochs)`"
 
-def check_arguments(
-    stages: Sequence[Stage],
-    seeds: list[int],
-    initial: Stage | None,
-    mode: str,
-    full_batch_every: int,
-) -> None:
-    """Checks the arguments of `sweep`.
+
+def check_stages(stages: Any) -> list[Stage]:
+    """The stages of a sweep as a list of `(learning_rate, epochs)`.
 
     Raises:
-        ValueError: If one is out of range.
+        TypeError: If they are not a list of such pairs of numbers.
+        ValueError: If there is none, or one is out of range.
     """
-    for name, least, value in [
-        # Three epochs have two passes in their newest half. A drift needs both.
-        *(("stages", 3, stage) for stage in stages),
-        *([("initial", 1, initial)] if initial else []),
-    ]:
-        rate, epochs = value
-        if not 0 < rate < float("inf") or epochs != int(epochs) or epochs < least:
-            raise ValueError(
-                f"`{name}` must have a learning rate above 0 and a whole number of "
-                f"epochs, at least {least}. Received: {value}"
-            )
-    newest_half = min((e - e // 2 for _, e in stages), default=2)
-    whole = full_batch_every == int(full_batch_every)
-    if not (whole and 1 <= full_batch_every < newest_half):
-        raise ValueError(
-            "`full_batch_every` must be an integer, at least 1, and leave two passes "
-            f"in the newest half of each stage, here of {newest_half} epochs. "
-            f"Received: full_batch_every={full_batch_every}"
+    if not isinstance(stages, Iterable) or isinstance(stages, (str, bytes, dict)):
+        raise TypeError(
+            f"`stages` must be a list of {_PAIR}. Received: stages={stages!r}"
         )
+    stages = list(stages)
     if not stages:
-        raise ValueError("`stages` must have at least one stage. Received: none")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ValueError(
-            "`seeds` must be at least one integer, all different and at least 0. "
-            f"Received: seeds={seeds}"
+            "`stages` must have at least one stage. Received: stages=[], which has none"
         )
+    # A drift needs two passes in the newest half of a stage, hence three epochs.
+    return [_check_pair(f"stages[{i}]", pair, 3) for i, pair in enumerate(stages)]
+
+
+def check_initial(initial: Any) -> Stage | None:
+    """The initial run of a sweep as `(learning_rate, epochs)`, or `None`.
+
+    Raises:
+        TypeError: If it is neither `None` nor a pair of numbers.
+        ValueError: If one of the numbers is out of range.
+    """
+    return None if initial is None else _check_pair("initial", initial, 1)
+
+
+def check_seeds(seeds: Any) -> list[int]:
+    """The seeds of a sweep as a list of integers.
+
+    Args:
+        seeds: Integer, the number of seeds, or a list of different integers.
+
+    Raises:
+        TypeError: If `seeds` is neither.
+        ValueError: If there is no seed, one is negative, or one comes twice.
+    """
+    if isinstance(seeds, np.ndarray):
+        seeds = seeds.tolist()
+    if not isinstance(seeds, (list, tuple, range)):
+        return list(range(check_integer("seeds", seeds, 1)))
+    numbers = [check_integer(f"seeds[{i}]", s, 0) for i, s in enumerate(seeds)]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            "`seeds` must be at least one integer, and all must be different. "
+            f"Received: seeds={seeds!r}"
+        )
+    return numbers
+
+
+def check_mode(mode: Any) -> str:
+    """How a sweep draws its batches.
+
+    Raises:
+        TypeError: If `mode` is not a string.
+        ValueError: If there is no such mode.
+    """
+    rule = '`mode` must be "independent" or "paper". '
+    if not isinstance(mode, str):
+        raise TypeError(f"{rule}Received: mode={mode!r}")
     if mode not in ("independent", "paper"):
+        raise ValueError(f"{rule}Received: mode={mode!r}")
+    return mode
+
+
+def check_full_batch_every(value: Any, stages: list[Stage]) -> int:
+    """The epochs from one full-batch pass of a sweep to the next.
+
+    Raises:
+        TypeError: If `value` is not an integer.
+        ValueError: If it leaves fewer than two passes in the newest half of a stage.
+    """
+    newest_half = min(epochs - epochs // 2 for _, epochs in stages)
+    every = check_integer("full_batch_every", value, 1)
+    if every >= newest_half:
         raise ValueError(
-            f'`mode` must be "independent" or "paper". Received: mode={mode!r}'
+            "`full_batch_every` must leave two passes in the newest half of each "
+            f"stage, here of {newest_half} epochs. Received: full_batch_every={every}"
         )
+    return every
+
+
+def _check_pair(name: str, pair: Any, least: int) -> Stage:
+    """A learning rate and a number of epochs, at least `least`."""
+    rule = (
+        f"`{name}` must be {_PAIR}, a finite number above 0 and an integer, at least "
+        f"{least}. "
+    )
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"{rule}Received: {name}={pair!r}")
+    try:
+        rate = check_number("learning_rate", pair[0], 0)
+        return rate, check_integer("epochs", pair[1], least)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{rule}Received: {name}={pair!r}") from error
 
 
 def check_dynamics(optimizer: FDRSGD) -> None:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_fdr.data import arrays_length, as_arrays
+from keras_fdr.data import TrainingSet
 
 
 class CompiledLoop:
@@ -17,12 +17,11 @@ class CompiledLoop:
 
     Args:
         model: A built and compiled `keras.Model`.
-        dataset: What `FullBatchPass` takes. A `tf.data.Dataset` is read into memory.
+        dataset: What `TrainingSet` takes, or one that is in memory.
     """
 
     def __init__(self, model: keras.Model, dataset: Any) -> None:
-        self.arrays = as_arrays(dataset)
-        self.examples = arrays_length(self.arrays)
+        self._arrays = TrainingSet.of(dataset, in_memory=True).arrays
         self._model = model
         self._run = tf.function(
             self._steps,
@@ -49,7 +48,7 @@ class CompiledLoop:
 
     def _steps(self, batches: Any, start: Any, stop: Any) -> None:
         def step(row: Any) -> Any:
-            self._model.train_step(gather(self.arrays, batches[row]))
+            self._model.train_step(gather(self._arrays, batches[row]))
             return row + 1
 
         tf.while_loop(lambda row: row < stop, step, [start])

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.data import arrays_length, as_arrays, batch_spec
+from keras_fdr.arguments import check_integer
+from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.landscape.compiled_loop import gather, independent_batches
 from keras_fdr.landscape.estimates import Estimate, mean
@@ -31,9 +32,9 @@ class CurvatureSampler:
     """
 
     def __init__(self, model: keras.Model, dataset: Any, batch_size: int) -> None:
-        self._arrays = as_arrays(dataset)
-        self._objective = Objective(model, batch_spec(self._arrays))
-        self._examples = arrays_length(self._arrays)
+        data = TrainingSet.of(dataset, in_memory=True)
+        self._arrays, self._examples = data.arrays, data.examples
+        self._objective = Objective(model, data.spec)
         check_batch_size(batch_size, self._examples)
         self._batch_size = batch_size
         self._draws = tf.function(
@@ -163,15 +164,15 @@ def noise_curvature(
             `(x, y, sample_weight)`. A `tf.data.Dataset` is read into memory.
         batch_size: Integer, the examples of a mini-batch.
         samples: Integer, at least 2, the number of draws. Defaults to `256`.
-        seed: Integer, the seed of the draws. Defaults to `0`.
+        seed: Integer, at least 0, the seed of the draws. Defaults to `0`.
 
     Returns:
         An `Estimate`: the mean and its 95% interval over the samples.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
-        ValueError: Where `FullBatchPass` raises one, or if `batch_size` or `samples`
-            is out of range.
+        TypeError: If an argument is of another type.
+        ValueError: As `FullBatchPass`, and if `batch_size` or `samples` is out of
+            range.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 2.2.
@@ -206,15 +207,14 @@ def velocity_curvature(
         dataset: As in `noise_curvature`.
         batch_size: Integer, the examples of a mini-batch.
         samples: Integer, at least 2, the number of draws. Defaults to `256`.
-        seed: Integer, the seed of the draws. Defaults to `0`.
+        seed: Integer, at least 0, the seed of the draws. Defaults to `0`.
 
     Returns:
         An `Estimate`: the mean and its 95% interval over the samples.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
-        ValueError: Where `noise_curvature` raises one, or if the optimizer is not an
-            `FDRSGD`.
+        TypeError: If an argument is of another type.
+        ValueError: As `noise_curvature`, and if the optimizer is no `FDRSGD`.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), eq. (29), with the missing
@@ -233,19 +233,18 @@ def _draw(
     seed: int,
     *dynamics: Any,
 ) -> np.ndarray:
-    if samples < 2:
-        raise ValueError(
-            "`samples` must be at least 2, so that there is an interval. "
-            f"Received: samples={samples}"
-        )
+    # An interval needs two samples.
+    samples = check_integer("samples", samples, 2)
+    seed = check_integer("seed", seed, 0)
+    batch_size = check_integer("batch_size", batch_size, 1)
     sampler = CurvatureSampler(model, dataset, batch_size)
     return sampler.draw(np.random.default_rng(seed), samples, *dynamics)
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:
-    """Checks that a batch size is between 1 and the number of examples."""
-    if not 1 <= batch_size <= examples:
+    """Refuses a batch size that is larger than the number of examples."""
+    if batch_size > examples:
         raise ValueError(
-            "`batch_size` must be between 1 and the number of examples, "
+            "`batch_size` must be at most the number of examples, "
             f"{examples}. Received: batch_size={batch_size}"
         )

@@ -1,16 +1,30 @@
 """The sequential runs of the paper over learning rates."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_fdr import _compat
-from keras_fdr.data import as_arrays, checksum
+from keras_fdr.arguments import (
+    check_callable,
+    check_integer,
+    check_path,
+    check_verbosity,
+)
+from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.passes import FullBatchPass
-from keras_fdr.landscape.arguments import Stage, check_arguments, check_dynamics
+from keras_fdr.landscape.arguments import (
+    Stage,
+    check_dynamics,
+    check_full_batch_every,
+    check_initial,
+    check_mode,
+    check_seeds,
+    check_stages,
+)
 from keras_fdr.landscape.compiled_loop import (
     CompiledLoop,
     independent_batches,
@@ -112,7 +126,7 @@ def sweep(
         `SweepResults`, to pass to `fit`.
 
     Raises:
-        TypeError: If `model` or `dataset` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: If an argument is out of range; if the optimizer is not an `FDRSGD`,
             or changes the gradient (by clipping or accumulation); or if `directory`
             holds a sweep with other settings.
@@ -121,16 +135,20 @@ def sweep(
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), appendix B.
     """
-    seeds = [int(s) for s in (seeds if isinstance(seeds, Iterable) else range(seeds))]
-    batch_size = int(batch_size)
-    check_arguments(stages, seeds, initial, mode, full_batch_every)
-    full_batch_every = int(full_batch_every)
+    stages, seeds = check_stages(stages), check_seeds(seeds)
+    initial, mode = check_initial(initial), check_mode(mode)
+    batch_size = check_integer("batch_size", batch_size, 1)
+    full_batch_every = check_full_batch_every(full_batch_every, stages)
+    verbose = check_verbosity(verbose)
+    check_callable("progress", progress, "a function of a number of epochs, or None")
+    if directory is not None:
+        check_path("directory", directory, "directory")
     run = _Run(model, dataset, batch_size, mode, full_batch_every)
     settings = {
         "mode": mode,
         "full_batch_every": full_batch_every,
-        "stages": [[float(rate), int(epochs)] for rate, epochs in stages],
-        "initial": initial and [float(initial[0]), int(initial[1])],
+        "stages": [list(stage) for stage in stages],
+        "initial": initial and list(initial),
         "seeds": seeds,
         "batch_size": batch_size,
         **run.settings,
@@ -194,25 +212,24 @@ class _Run:
         if optimizer is not model.optimizer:
             _compat.open_loss_scaling(model.optimizer)
         check_dynamics(optimizer)
-        # The pass, the loop and the sampler share this copy.
-        arrays = as_arrays(dataset)
-        self._pass = FullBatchPass(model, arrays)
+        self._data = data = TrainingSet.of(dataset, in_memory=True)
+        self._pass = FullBatchPass(model, data)
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
-        self._loop = CompiledLoop(model, arrays)
-        check_batch_size(batch_size, self._loop.examples)
-        self._curvature = CurvatureSampler(model, arrays, batch_size)
+        self._loop = CompiledLoop(model, data)
+        check_batch_size(batch_size, data.examples)
+        self._curvature = CurvatureSampler(model, data, batch_size)
         self._batch_size = batch_size
         self._full_batch_every = full_batch_every
         self._independent = mode == "independent"
-        self.steps_per_epoch = self._loop.examples // batch_size
+        self.steps_per_epoch = data.examples // batch_size
 
     @property
     def settings(self) -> dict[str, Any]:
         optimizer = self._optimizer
         return {
-            "examples": self._loop.examples,
-            "data": checksum(self._loop.arrays),
+            "examples": self._data.examples,
+            "data": self._data.checksum(),
             "momentum": optimizer.momentum,
             "dampening": optimizer.dampening,
             "l2": optimizer.l2,
@@ -273,7 +290,7 @@ class _Run:
 
     def _epoch(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """The batches of one epoch, and the step before which the pass comes."""
-        examples, steps = self._loop.examples, self.steps_per_epoch
+        examples, steps = self._data.examples, self.steps_per_epoch
         if not self._independent:
             return shuffled_batches(rng, examples, self._batch_size), steps
         at = int(rng.integers(1, steps + 1))

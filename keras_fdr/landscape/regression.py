@@ -190,7 +190,7 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
     direct = results.column("noise_curvature")
     second_moment = results.column("gradient_norm_squared")
     left, right = results.column("dissipation"), results.column("fluctuation")
-    mu, nu = results.settings["momentum"], results.settings["dampening"]
+    mu, nu = results.setting("momentum"), results.setting("dampening")
 
     slopes = _at_zero(eta, dissipation / eta)
     noise = _at_zero(eta, second_moment)
@@ -207,7 +207,7 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
     fall = results.column("full_batch_drift")
     drifts = tuple(ratio(fall[:, j], dissipation[:, j]) for j in columns)
     return Landscape(
-        mode=results.settings["mode"],
+        mode=results.setting("mode"),
         seeds=len(dissipation),
         learning_rates=tuple(map(float, eta)),
         full_batch_dissipation=tuple(mean(dissipation[:, j]) for j in columns),
@@ -222,7 +222,7 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
         drift=drifts,
         ratio=tuple(ratio(left[:, j], right[:, j]) for j in columns),
         extrapolation=_describe(eta),
-        verdict=_verdict(eta, residual, drifts, results.settings["mode"]),
+        verdict=_verdict(eta, residual, drifts, results.setting("mode")),
     )
 
 

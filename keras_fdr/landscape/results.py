@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from keras_fdr.arguments import check_path
 from keras_fdr.files import write_atomically
 from keras_fdr.landscape.rows import COLUMNS, SweepRow
 
@@ -42,6 +43,17 @@ class SweepResults:
     rows: list[SweepRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.settings, dict):
+            raise TypeError(
+                f"`settings` must be a dictionary. Received: settings={self.settings!r}"
+            )
+        if not isinstance(self.rows, (list, tuple)) or not all(
+            isinstance(row, (SweepRow, Mapping)) for row in self.rows
+        ):
+            raise TypeError(
+                "`rows` must be a list of `SweepRow` or of dictionaries with its "
+                f"fields. Received: rows={self.rows!r}"
+            )
         rows = [
             SweepRow.from_dict(row) if isinstance(row, Mapping) else row
             for row in self.rows
@@ -96,7 +108,7 @@ class SweepResults:
             {k: v for k, v in table.settings.items() if k != "seeds"}
             for table in tables
         ]
-        seeds = [seed for table in tables for seed in table.settings["seeds"]]
+        seeds = [seed for table in tables for seed in table.setting("seeds")]
         if any(other != settings[0] for other in settings) or not tables:
             raise ValueError(
                 "Sweeps to join must have equal settings except for their seeds. "
@@ -106,6 +118,22 @@ class SweepResults:
             raise ValueError(f"Each seed must come once. Received: seeds={seeds}")
         rows = [row for table in tables for row in table.rows]
         return cls({**settings[0], "seeds": seeds}, rows)
+
+    def setting(self, name: str) -> Any:
+        """One of the settings.
+
+        Args:
+            name: String, the setting's name.
+
+        Raises:
+            ValueError: If the table does not have it.
+        """
+        if name not in self.settings:
+            raise ValueError(
+                f"The settings of a sweep must have `{name}`. "
+                f"Received: settings={self.settings!r}"
+            )
+        return self.settings[name]
 
     @property
     def learning_rates(self) -> list[float]:
@@ -126,7 +154,8 @@ class SweepResults:
         Raises:
             ValueError: If `name` is not the name of a number, or no row has it.
         """
-        if name in _NOT_A_NUMBER or name not in COLUMNS:
+        known = isinstance(name, str) and name in COLUMNS
+        if not known or name in _NOT_A_NUMBER:
             names = ", ".join(c for c in COLUMNS if c not in _NOT_A_NUMBER)
             raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
         cells: dict[tuple[int, float], list[float]] = {}
@@ -170,6 +199,7 @@ class SweepResults:
         Args:
             path: File name or path object.
         """
+        check_path("path", path)
         # Every row has a separate line.
         table = [row.to_dict() for row in self.rows]
         rows = ",\n".join(map(json.dumps, table))
@@ -191,17 +221,17 @@ class SweepResults:
         Raises:
             ValueError: If the file is not a complete table.
         """
-        path = Path(path)
-        if path.is_dir():
-            path = path / "sweep.json"
+        file = Path(check_path("path", path))
+        if file.is_dir():
+            file = file / "sweep.json"
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(file.read_text())
             settings, rows = _checked(content)
             return cls(settings, [SweepRow.from_dict(row) for row in rows])
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 "A table must be a complete file that a sweep wrote. "
-                f"Received: {str(path)!r} ({error})"
+                f"Received: {str(file)!r} ({error})"
             ) from error
 
 

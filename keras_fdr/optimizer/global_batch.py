@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.distribution.reduction import ReplicaSteps, reduce_over_replicas
+from keras_fdr.model_checks import refuse_assignment
 
 
 class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
@@ -24,6 +25,7 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._replica_steps = ReplicaSteps()
+        self._scan = _compat.AssignmentScan()
 
     def build(self, variables):
         """Creates the slots; `variables` is the list of trainable weights."""
@@ -88,7 +90,12 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         Args:
             grads: list of this replica's gradients, `None` where there is none.
             trainable_variables: list of the weights; may be left out after `build`.
+
+        Raises:
+            ValueError: If a layer assigns one of the weights in the same step.
         """
+        weights = self.weights if self.built else trainable_variables
+        refuse_assignment(self._scan.find(weights))
         try:
             grads = self.reduce(list(grads))
             with tf.control_dependencies(self._from_batch(grads)):
@@ -96,6 +103,7 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         finally:
             # A step that was refused must not be taken for part of the next.
             self._replica_steps.take()
+        self._scan.end_step()
 
     def _from_batch(self, gradients):
         known = [*gradients, self._replica_steps.look().loss]

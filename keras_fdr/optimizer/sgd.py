@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr._compat import learning_rate_schedule
+from keras_fdr.model_checks import check_model
 from keras_fdr.notices import notice
 from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.arguments import (
@@ -319,10 +320,7 @@ def measuring_optimizer(model, who):
         TypeError: If `model` is no `keras.Model`.
         ValueError: If the model has another optimizer.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
-        )
+    check_model(model)
     # A `Sequential` has no such attribute before `compile`.
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
+from keras_fdr.model_checks import check_model
 from keras_fdr.restart.backup import repair_backup
 
 
@@ -43,10 +44,7 @@ def on_chief(
             `keras.callbacks.Callback`.
         ValueError: When training begins, if not all workers restored the same state.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: {type(model).__name__}"
-        )
+    check_model(model)
     if not isinstance(callback, keras.callbacks.Callback):
         raise TypeError(
             "`callback` must be a `keras.callbacks.Callback`. "

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Literal, get_args
 
+from keras_fdr.arguments import check_integer
 from keras_fdr.record import Record
 
 Status = Literal["stationary", "drifting", "undecided"]
@@ -35,7 +37,8 @@ class Verdict:
             Defaults to none.
 
     Raises:
-        ValueError: If `status` is not one of the three.
+        ValueError: If `status` is not one of the three, or `steps` is negative.
+        TypeError: If an argument is of another type.
     """
 
     status: Status
@@ -48,11 +51,22 @@ class Verdict:
     by_variable: Mapping[str, "Verdict"] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.status not in get_args(Status):
+        if not isinstance(self.status, str) or self.status not in get_args(Status):
             raise ValueError(
                 '`status` must be "stationary", "drifting" or "undecided". '
                 f"Received: status={self.status!r}"
             )
+        check_integer("steps", self.steps, 0)
+        for name, kind, rule in (
+            ("ratio", Real, "a number, or NaN where it is unknown"),
+            ("ratio_error", Real, "a number, or NaN where it is unknown"),
+            ("effective_sample_size", Real, "a number, or NaN where it is unknown"),
+            ("reason", str, "a sentence"),
+            ("by_variable", Mapping, "a dictionary of verdicts"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise TypeError(f"`{name}` must be {rule}. Received: {name}={value!r}")
 
     def __repr__(self) -> str:
         return f"Verdict({self.status!r}, ratio={self.ratio:.4g}, steps={self.steps})"
