@@ -154,7 +154,7 @@ def train(run, args, ends_at):
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        ["accuracy"],
+        metrics=["accuracy"],
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
         steps_per_execution=min(steps, 50),
     )
@@ -191,7 +191,7 @@ def train(run, args, ends_at):
     return {
         "name": name_of(run),
         **run,
-        "accuracy": measured(test)["accuracy"],
+        "test_accuracy": measured(test)["accuracy"],
         "held_out_accuracy": measured(held_out)["accuracy"],
         "epochs_used": len(rows),
         "seconds": round(time.monotonic() - began, 1),
@@ -250,7 +250,7 @@ def main():
         durations[kind] = row["seconds"]
         append(args.output, row)
         print(
-            f"{name}: {row['accuracy']:.4f} after {row['epochs_used']} epochs, "
+            f"{name}: {row['test_accuracy']:.4f} after {row['epochs_used']} epochs, "
             f"{row['seconds']:.0f} s",
             flush=True,
         )

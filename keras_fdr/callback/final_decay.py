@@ -37,7 +37,7 @@ class FinalDecay(Configured):
     >>> span = decay.planned(epochs=16, learning_rate=0.1)
     >>> span
     Span(first_epoch=12, epochs=4, learning_rate=0.1)
-    >>> [decay.rate(span, epoch) for epoch in (11, 12, 13, 14, 15)]
+    >>> [round(decay.rate(span, epoch), 4) for epoch in (11, 12, 13, 14, 15)]
     [0.1, 0.0875, 0.0625, 0.0375, 0.0125]
     >>> decay.from_now(epochs_done=6, epochs=16, learning_rate=0.1)
     Span(first_epoch=6, epochs=2, learning_rate=0.1)
