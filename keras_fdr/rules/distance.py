@@ -29,10 +29,11 @@ class DistanceRule(Configured):
 
         Q = |θ−θ₀|² (1−μ)/(2η(1−ν)) + μ (θ−θ₀)·v/(1−ν),
 
-    so that at momentum μ = 0 the slope of Q is S exactly. With momentum the second term
-    changes Q by a share of about μ/((1−μ) t) after t steps, which is small after a few
-    hundred. With another θ_c the record does not hold the distance. Where Q is below 0
-    this is noticed, and the verdict is undecided.
+    with the momentum μ, the dampening ν and the velocity v. So at μ = 0 the slope of Q
+    is S exactly. With momentum the second term changes Q by the share
+    2ημ (θ−θ₀)·v/((1−μ)|θ−θ₀|²), some percent after a few hundred steps. With another
+    θ_c the record does not hold the distance. If Q is below 0, this is noticed and the
+    verdict is undecided.
 
     Example:
 

@@ -1,5 +1,6 @@
 """A rule that weighs what more steps earn against what a smaller rate would earn."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,9 +66,10 @@ that the noise of this learning rate adds to it.
     def __call__(self, record: Record) -> Verdict:
         """The verdict on `record` (see the class)."""
 
-        def verdict(status: Status, reason: str, *quality: float) -> Verdict:
-            return Verdict(status, record.ratio, record.steps, reason, *quality)
+        def verdict(status: Status, reason: str) -> Verdict:
+            return Verdict(status, record.ratio, record.steps, reason, error, size)
 
+        error = size = math.nan
         why_not = blocking_reason(record)
         if why_not:
             return verdict("undecided", why_not)
@@ -81,6 +83,7 @@ that the noise of this learning rate adds to it.
         if not np.isfinite(before + now):
             return verdict("undecided", "The loss is missing or infinite.")
         path = QPath.of(record)
+        error, size = path.ratio_error(), path.effective_sample_size
         fell, noise = before - now, path.mean_fluctuation / 2
         status: Status = "drifting"
         words = "; the rule waits until it changes by less than"
@@ -93,4 +96,4 @@ that the noise of this learning rate adds to it.
             f"{self.share:g} of the {noise:.3g} that the noise of this learning rate "
             "adds to it."
         )
-        return verdict(status, reason, path.ratio_error(), path.effective_sample_size)
+        return verdict(status, reason)
