@@ -1,14 +1,15 @@
 """Networks and data of `modern_networks.py`."""
 
 import functools
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from kept import load
 
 BATCH_SIZE = 128
 HELD_OUT = 5_000
-load = functools.cache(load)
 layers = keras.layers
 
 
@@ -65,8 +66,23 @@ NETWORKS = {
 
 def make(network, dataset):
     """A network that is not compiled."""
-    shape = (28, 28, 1) if dataset == "mnist" else (32, 32, 3)
+    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[dataset]
     return NETWORKS[network][0](shape)
+
+
+@functools.cache
+def _load(dataset, data_dir):
+    file = Path(data_dir or ".") / f"{dataset}.npz"
+    if not file.exists():
+        return load(dataset, data_dir)
+    with np.load(file) as kept:
+        x, y, x_test, y_test = (kept[k] for k in ("x", "y", "x_test", "y_test"))
+    shift, scale = np.float32(x.mean()), np.float32(x.std())
+
+    def scaled(images):
+        return (images.astype("float32") - shift) / scale
+
+    return (scaled(x), y), (scaled(x_test), y_test)
 
 
 def images(dataset, examples, data_dir):
@@ -75,9 +91,10 @@ def images(dataset, examples, data_dir):
     Args:
         dataset: `"mnist"` or `"cifar10"`.
         examples: Integer, of the training images, or `None`: all but the held-out.
-        data_dir: Folder of tensorflow-datasets, or `None`.
+        data_dir: Folder of tensorflow-datasets, or `None`; or a folder with
+            `mnist.npz` and `cifar10.npz`: uint8 arrays `x`, `y`, `x_test`, `y_test`.
     """
-    (x, y), test = load(dataset, data_dir)
+    (x, y), test = _load(dataset, data_dir)
     held_out = x[-HELD_OUT:], y[-HELD_OUT:]
     stop = examples or -HELD_OUT
     return (x[:stop], y[:stop]), held_out, test
