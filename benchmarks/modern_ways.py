@@ -15,7 +15,6 @@ from keras_fdr import (
     DriftRule,
     FDRCallback,
     FinalDecay,
-    GainRule,
     PflugRule,
     ThresholdRule,
     TwoLooksRule,
@@ -34,7 +33,6 @@ RULES = {
     "pflug": lambda: {"rule": PflugRule(), "factor": 0.1},
     "two looks": lambda: {"rule": TwoLooksRule()},
     "two looks 0.5": lambda: {"rule": TwoLooksRule(), "factor": 0.5},
-    "gain": lambda: {"rule": GainRule(), "factor": 0.5},
     "decay linear": lambda: {"factor": None, "final_decay": FinalDecay()},
     "decay sqrt": lambda: {"factor": None, "final_decay": FinalDecay(shape="sqrt")},
     "decay or paper": lambda: {"final_decay": FinalDecay()},
@@ -42,7 +40,6 @@ RULES = {
         "rule": TwoLooksRule(),
         "final_decay": FinalDecay(),
     },
-    "decay or gain": lambda: {"rule": GainRule(), "final_decay": FinalDecay()},
     "decay or drift": lambda: {"rule": DriftRule(), "final_decay": FinalDecay()},
 }
 WAYS = ("constant", "cosine", "steps", "wsd", "plateau", "adamw", *RULES)

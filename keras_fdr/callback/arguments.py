@@ -11,7 +11,6 @@ from keras_fdr.rules import (
     ConfidenceRule,
     DistanceRule,
     DriftRule,
-    GainRule,
     PflugRule,
     ThresholdRule,
     TwoLooksRule,
@@ -26,7 +25,6 @@ for rule in (
     ConfidenceRule,
     DriftRule,
     TwoLooksRule,
-    GainRule,
     PflugRule,
     DistanceRule,
 ):

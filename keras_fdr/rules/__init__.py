@@ -5,7 +5,6 @@ from keras_fdr.rules.confidence import ConfidenceRule
 from keras_fdr.rules.config import Configured
 from keras_fdr.rules.distance import DistanceRule
 from keras_fdr.rules.drift import DriftRule
-from keras_fdr.rules.gain import GainRule
 from keras_fdr.rules.pflug import PflugRule
 from keras_fdr.rules.relaxation import relaxation_steps
 from keras_fdr.rules.threshold import ThresholdRule
@@ -17,7 +16,6 @@ __all__ = [
     "Configured",
     "DistanceRule",
     "DriftRule",
-    "GainRule",
     "PflugRule",
     "ThresholdRule",
     "TwoLooksRule",
