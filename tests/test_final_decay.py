@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_callback import Script, compiled, fit
 
-from keras_fdr import FDRSGD, DriftRule, FDRCallback, FinalDecay
+from keras_fdr import FDRSGD, DriftRule, FDRCallback, FinalDecay, export_trainer
 
 
 def callback_of(statuses, share=0.25, **arguments):
@@ -37,7 +37,7 @@ def test_begins_early_and_ends_training(digits, capsys):
     assert callback.cuts == []
     out = capsys.readouterr().out
     assert "Epoch 4: the final decay begins now" in out
-    assert "after epoch 6 instead of 24" in out
+    assert "after epoch 6 instead of 24. told so: stationary." in out
 
 
 def test_measuring_only_never_begins_early(digits):
@@ -184,3 +184,30 @@ def test_schedules_are_refused(digits):
     model = compiled(FDRSGD(schedule, l2=0.01))
     with pytest.raises(ValueError, match="follows a schedule"):
         fit(model, digits, [callback_of("d", factor=None)], epochs=1)
+
+
+def test_loop_around_an_exported_trainer(digits, tmp_path):
+    """`FinalDecay`'s functions set the rates of a loop of one's own, as in `fit`."""
+    model = compiled(FDRSGD(0.1, l2=0.01))
+    export_trainer(model, tmp_path / "trainer")
+    trainer = tf.saved_model.load(str(tmp_path / "trainer"))
+    x, y = digits
+    decay, epochs, eta, seen = FinalDecay(1 / 3), 24, 0.1, []
+    span = decay.planned(epochs, eta)
+    for epoch in range(epochs):
+        if epoch >= span.end:
+            break
+        rate = decay.rate(span, epoch)
+        if np.float32(rate) != np.float32(trainer.learning_rate()):
+            trainer.set_learning_rate(rate)
+        trainer.train_step(x[:50], y[:50])
+        seen.append(float(trainer.learning_rate()))
+        if epoch == 3:  # Stationary.
+            span = decay.from_now(epoch + 1, epochs, eta)
+    np.testing.assert_allclose(seen, [0.1] * 4 + [0.075, 0.025], rtol=1e-6)
+
+
+def test_of_a_stock_optimizer(digits):
+    model = compiled(keras.optimizers.AdamW(0.01))
+    history = fit(model, digits, [callback_of("sddd", 0.5)], epochs=4)
+    np.testing.assert_allclose(history["learning_rate"], [0.01, 0.005], rtol=1e-6)

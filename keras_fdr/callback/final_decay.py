@@ -42,8 +42,9 @@ class FinalDecay(Configured):
     >>> decay.from_now(epochs_done=6, epochs=16, learning_rate=0.1)
     Span(first_epoch=6, epochs=2, learning_rate=0.1)
 
-    A loop of one's own, such as around an exported trainer, calls these functions at
-    the begin of each epoch. `examples/export_savedmodel.py` shows such a loop.
+    A loop of one's own, such as one around an exported trainer, sets the rate of each
+    epoch by `rate(span, epoch)`, and replaces the span by `from_now(...)` when it finds
+    the run stationary. All that it must keep is the span.
 
     Args:
         share: Float in (0, 1), the share of the epochs. Defaults to `0.25`.
@@ -199,7 +200,7 @@ def end_epoch(callback, optimizer, epoch, stationary):
     state.write(span)
     return (
         f"Epoch {done}: the final decay begins now, and training ends with it after "
-        f"epoch {span.end} instead of {epochs}."
+        f"epoch {span.end} instead of {epochs}. {callback.verdict.reason}"
     )
 
 
