@@ -7,7 +7,6 @@ import numpy as np
 from keras_fdr.arguments import check_number
 from keras_fdr.record import Record
 from keras_fdr.rules.config import Configured
-from keras_fdr.rules.q_path import QPath
 from keras_fdr.rules.verdict import Status, Verdict, blocking_reason, explain_growth
 
 # The window, which is the newest half of the record, has at least so many blocks.
@@ -73,8 +72,6 @@ class TwoLooksRule(Configured):
         if len(record.sums) - first < _LEAST_BLOCKS:
             reason = f"The rule needs {2 * _LEAST_BLOCKS} steps for two looks."
             return Verdict("undecided", record.ratio, record.steps, reason)
-        path = QPath.of(record)
-        quality = path.ratio_error(), path.effective_sample_size
         early, late = _ratios(record, first)
         said = (
             f"Dissipation over fluctuation is {early:.3f} and {late:.3f} in the two "
@@ -93,7 +90,7 @@ class TwoLooksRule(Configured):
             said += f"; the rule waits until all are within {self.margin:g} of 1."
             if max(early, late) < 1 - self.margin:
                 said += f" {explain_growth(record.ratio)}"
-        return Verdict(status, record.ratio, record.steps, said, *quality)
+        return Verdict(status, record.ratio, record.steps, said)
 
 
 def _ratios(record: Record, first: int) -> list[float]:
