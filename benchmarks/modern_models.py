@@ -76,7 +76,12 @@ def _load(dataset, data_dir):
     if not file.exists():
         return load(dataset, data_dir)
     with np.load(file) as kept:
-        x, y, x_test, y_test = (kept[k] for k in ("x", "y", "x_test", "y_test"))
+        x, y = kept["x"], kept["y"]
+        if "x_test" in kept:
+            x_test, y_test = kept["x_test"], kept["y_test"]
+        else:
+            x, x_test = np.split(x, [-HELD_OUT])
+            y, y_test = np.split(y, [-HELD_OUT])
     shift, scale = np.float32(x.mean()), np.float32(x.std())
 
     def scaled(images):
@@ -93,6 +98,7 @@ def images(dataset, examples, data_dir):
         examples: Integer, of the training images, or `None`: all but the held-out.
         data_dir: Folder of tensorflow-datasets, or `None`; or a folder with
             `mnist.npz` and `cifar10.npz`: uint8 arrays `x`, `y`, `x_test`, `y_test`.
+            Without the last two, the last 5,000 of the others are the test images.
     """
     (x, y), test = _load(dataset, data_dir)
     held_out = x[-HELD_OUT:], y[-HELD_OUT:]
