@@ -27,9 +27,8 @@ class FinalDecay(Configured):
     the value of g in the middle of the epoch.
 
     With `FDRCallback(final_decay=FinalDecay())` the decay begins earlier if the rule
-    calls the run stationary. After e epochs it then takes ⌈e `share`/(1 − `share`)⌉
-    more, as if e/(1 − `share`) epochs had been planned, and training ends with it. So
-    no epochs are spent on a rate that has done its work.
+    calls the run stationary. It takes as many epochs as planned, and training ends with
+    it. So no epochs are spent on a rate that has done its work.
 
     Example:
 
@@ -40,7 +39,7 @@ class FinalDecay(Configured):
     >>> [round(decay.rate(span, epoch), 4) for epoch in (11, 12, 13, 14, 15)]
     [0.1, 0.0875, 0.0625, 0.0375, 0.0125]
     >>> decay.from_now(epochs_done=6, epochs=16, learning_rate=0.1)
-    Span(first_epoch=6, epochs=2, learning_rate=0.1)
+    Span(first_epoch=6, epochs=4, learning_rate=0.1)
 
     A loop of one's own, such as one around an exported trainer, sets the rate of each
     epoch by `rate(span, epoch)`, and replaces the span by `from_now(...)` when it finds
@@ -92,8 +91,8 @@ class FinalDecay(Configured):
         Returns:
             A `Span` that ends no later than the planned epochs.
         """
-        count = _ceil(epochs_done * self.share / (1 - self.share))
-        return Span(epochs_done, min(count, epochs - epochs_done), learning_rate)
+        count = min(_ceil(self.share * epochs), epochs - epochs_done)
+        return Span(epochs_done, count, learning_rate)
 
     def rate(self, span: Span, epoch: int, min_lr: float = 0.0) -> float:
         """The learning rate of an epoch.
