@@ -1,15 +1,16 @@
 """Networks and data of `modern_networks.py`."""
 
 import functools
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from benchmarks.kept import load
 
 BATCH_SIZE = 128
 HELD_OUT = 5_000
-load = functools.cache(load)
 layers = keras.layers
 
 
@@ -66,8 +67,28 @@ NETWORKS = {
 
 def make(network, dataset):
     """A network that is not compiled."""
-    shape = (28, 28, 1) if dataset == "mnist" else (32, 32, 3)
+    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[dataset]
     return NETWORKS[network][0](shape)
+
+
+@functools.cache
+def _load(dataset, data_dir):
+    file = Path(data_dir or ".") / f"{dataset}.npz"
+    if not file.exists():
+        return load(dataset, data_dir)
+    with np.load(file) as kept:
+        x, y = kept["x"], kept["y"]
+        if "x_test" in kept:
+            x_test, y_test = kept["x_test"], kept["y_test"]
+        else:
+            x, x_test = np.split(x, [-HELD_OUT])
+            y, y_test = np.split(y, [-HELD_OUT])
+    shift, scale = np.float32(x.mean()), np.float32(x.std())
+
+    def scaled(images):
+        return (images.astype("float32") - shift) / scale
+
+    return (scaled(x), y), (scaled(x_test), y_test)
 
 
 def images(dataset, examples, data_dir):
@@ -76,9 +97,11 @@ def images(dataset, examples, data_dir):
     Args:
         dataset: `"mnist"` or `"cifar10"`.
         examples: Integer, of the training images, or `None`: all but the held-out.
-        data_dir: Folder of tensorflow-datasets, or `None`.
+        data_dir: Folder of tensorflow-datasets, or `None`; or a folder with
+            `mnist.npz` and `cifar10.npz`: uint8 arrays `x`, `y`, `x_test`, `y_test`.
+            Without the last two, the last 5,000 of the others are the test images.
     """
-    (x, y), test = load(dataset, data_dir)
+    (x, y), test = _load(dataset, data_dir)
     held_out = x[-HELD_OUT:], y[-HELD_OUT:]
     stop = examples or -HELD_OUT
     return (x[:stop], y[:stop]), held_out, test

@@ -39,7 +39,9 @@ def report(rows, path):
 
 def _best(ways):
     """The best mean accuracy of the baselines, in points, or `None`."""
-    means = [_mean(ways[way], "accuracy", 100) for way in BASELINES if ways.get(way)]
+    means = [
+        _mean(ways[way], "test_accuracy", 100) for way in BASELINES if ways.get(way)
+    ]
     return max(means) if len(means) == len(BASELINES) else None
 
 
@@ -58,8 +60,8 @@ def _table(key, ways):
     ]
     for way in WAYS:
         if runs := ways.get(way):
-            mean = _mean(runs, "accuracy", 100)
-            values = [100 * run["accuracy"] for run in runs]
+            mean = _mean(runs, "test_accuracy", 100)
+            values = [100 * run["test_accuracy"] for run in runs]
             spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
             apart = "" if best is None else f"{mean - best:+.2f}"
             lines.append(
@@ -83,7 +85,7 @@ def _summary(groups):
             best = _best(ways)
             if best is None or not ways.get(way):
                 continue
-            apart.append(_mean(ways[way], "accuracy", 100) - best)
+            apart.append(_mean(ways[way], "test_accuracy", 100) - best)
             fewer = _mean(ways[way], "epochs_used") < key[3]
             shorter += fewer and apart[-1] >= -EQUAL
         if apart:
@@ -111,7 +113,7 @@ def _draw(groups, path):
             for run in groups[key].get(way, ()):
                 axis.plot(
                     run["epochs_used"],
-                    100 * run["accuracy"],
+                    100 * run["test_accuracy"],
                     "o" if way in BASELINES else "^",
                     color=colors(i % 20),
                     label=way,

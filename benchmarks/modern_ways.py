@@ -15,7 +15,9 @@ from keras_fdr import (
     DriftRule,
     FDRCallback,
     FinalDecay,
+    PflugRule,
     ThresholdRule,
+    TwoLooksRule,
 )
 
 MOMENTUM = 0.9
@@ -28,9 +30,16 @@ RULES = {
     "paper": lambda: {"rule": ThresholdRule(0.01)},
     "drift": lambda: {"rule": DriftRule()},
     "sasa": lambda: {"rule": ConfidenceRule("sasa"), "factor": 0.1},
+    "pflug": lambda: {"rule": PflugRule(), "factor": 0.1},
+    "two looks": lambda: {"rule": TwoLooksRule()},
+    "two looks 0.5": lambda: {"rule": TwoLooksRule(), "factor": 0.5},
     "decay linear": lambda: {"factor": None, "final_decay": FinalDecay()},
     "decay sqrt": lambda: {"factor": None, "final_decay": FinalDecay(shape="sqrt")},
     "decay or paper": lambda: {"final_decay": FinalDecay()},
+    "decay or two looks": lambda: {
+        "rule": TwoLooksRule(),
+        "final_decay": FinalDecay(),
+    },
     "decay or drift": lambda: {"rule": DriftRule(), "final_decay": FinalDecay()},
 }
 WAYS = ("constant", "cosine", "steps", "wsd", "plateau", "adamw", *RULES)

@@ -80,11 +80,12 @@ class SlowCrossing(DriftingAR1):
     stationary value,
 
         m(t) = A (exp(−2u) − 2p exp(−u)),   loss = 1 + b exp(−2u),
-        ratio = 1 + b (exp(−2u) − p exp(−u)).
+        ratio = 1 + b (exp(−2u) − p exp(−u))/1.1,
 
+    where 1.1 is the mean of O_R's own noise.
     The ratio is 1 at exp(−u) = p, where the loss is still 1 + b p². Afterwards it stays
-    below 1, by b p²/4 at most. The defaults put the crossing at 1.25 times the
-    stationary loss, and leave the ratio within 0.1 of 1 from 1.43 times on.
+    below 1, by b p²/4.4 at most. The defaults put the crossing at 1.25 times the
+    stationary loss, and leave the ratio within 0.1 of 1 from 1.45 times on.
     """
 
     excess: float = 4.0

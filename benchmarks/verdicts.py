@@ -48,6 +48,9 @@ RULES = {
     "sasa": ("ConfidenceRule", {"kind": "sasa"}),
     "sasa+": ("ConfidenceRule", {"kind": "sasa+"}),
     "drift": ("DriftRule", {"false_alarm": 0.05}),
+    "two looks": ("TwoLooksRule", {"margin": 0.1}),
+    "pflug": ("PflugRule", {"burn_in": 100}),
+    "distance": ("DistanceRule", {"q": 1.5, "threshold": 0.6, "first": 5}),
 }
 SETTINGS = {
     "capacity": CAPACITY,

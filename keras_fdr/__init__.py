@@ -21,8 +21,11 @@ from keras_fdr.record import Record
 from keras_fdr.restart.chief import on_chief
 from keras_fdr.rules import (
     ConfidenceRule,
+    DistanceRule,
     DriftRule,
+    PflugRule,
     ThresholdRule,
+    TwoLooksRule,
     Verdict,
     relaxation_steps,
 )
@@ -31,6 +34,7 @@ __all__ = [
     "FDRSGD",
     "ConfidenceRule",
     "Cut",
+    "DistanceRule",
     "DriftRule",
     "FDRCallback",
     "FDRObservables",
@@ -38,8 +42,10 @@ __all__ = [
     "FullBatch",
     "FullBatchPass",
     "MeasuredOptimizer",
+    "PflugRule",
     "Record",
     "ThresholdRule",
+    "TwoLooksRule",
     "Verdict",
     "__version__",
     "export_trainer",

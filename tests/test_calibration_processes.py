@@ -7,7 +7,13 @@ of all cases, and seeds are fixed.
 import numpy as np
 import pytest
 
-from benchmarks.processes import PROCESSES, DoubleWell, DriftingAR1, Quadratic
+from benchmarks.processes import (
+    PROCESSES,
+    DoubleWell,
+    DriftingAR1,
+    Quadratic,
+    SlowCrossing,
+)
 from benchmarks.recorder import BlockRecorder, shortened
 from benchmarks.verdict_ways import WAYS, statistics
 from benchmarks.verdicts import find_rules, first_cuts, truth, wilson
@@ -87,6 +93,25 @@ def test_truth():
     t_star, loss = truth(DriftingAR1(0.0, 200))
     assert t_star == int(np.ceil(200 * np.log(20))) + 1
     assert abs(loss[t_star - 1] - 1) <= 0.05 < abs(loss[t_star - 2] - 1)
+
+
+def test_slow_crossing_passes_1_before_its_loss_is_stationary():
+    process = SlowCrossing(0.0, 100)
+    crossing = 100 * np.log(1 / process.place)
+    t_star, loss = truth(process)
+    assert crossing < 0.7 * t_star
+    assert loss[round(crossing)] == pytest.approx(1.25, abs=0.01)
+    chain = process.start(4000, np.random.default_rng(6))
+    left, right, losses = np.array(
+        [chain.step()[:, [0, 1, 4]].mean(axis=0) for _ in range(t_star)]
+    ).T
+    # Sums over 20 steps have errors below 0.02; five of them are allowed.
+    ratio = left.reshape(-1)[: t_star // 20 * 20].reshape(-1, 20).sum(1)
+    ratio /= right[: t_star // 20 * 20].reshape(-1, 20).sum(1)
+    u = np.exp(-(np.arange(len(ratio)) * 20 + 10) / 100)
+    expected = 1 + 4 * (u * u - 0.25 * u) / 1.1
+    np.testing.assert_allclose(ratio, expected, atol=0.1)
+    np.testing.assert_allclose(losses, process.mean_loss(t_star), atol=0.01)
 
 
 def test_blocks_keep_every_row():

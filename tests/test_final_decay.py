@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_callback import Script, compiled, fit
 
-from keras_fdr import FDRSGD, DriftRule, FDRCallback, FinalDecay
+from keras_fdr import FDRSGD, DriftRule, FDRCallback, FinalDecay, export_trainer
 
 
 def callback_of(statuses, share=0.25, **arguments):
@@ -28,16 +28,16 @@ def test_rates_of_the_planned_decay(digits, shape, shapes):
 
 
 def test_begins_early_and_ends_training(digits, capsys):
-    callback = callback_of("ddds" + "s" * 20, 1 / 3, verbose=1)
+    callback = callback_of("ddds" + "s" * 20, 0.1, verbose=1)
     model = compiled(FDRSGD(0.1, l2=0.01))
-    history = fit(model, digits, [callback], epochs=24)
-    # Four epochs are done, and two more make the decay a third of all.
+    history = fit(model, digits, [callback], epochs=20)
+    # Four epochs are done, and the decay takes a tenth of the twenty that were planned.
     wanted = [0.1] * 4 + [0.075, 0.025]
     np.testing.assert_allclose(history["learning_rate"], wanted, rtol=1e-6)
     assert callback.cuts == []
     out = capsys.readouterr().out
     assert "Epoch 4: the final decay begins now" in out
-    assert "after epoch 6 instead of 24" in out
+    assert "after epoch 6 instead of 20. told so: stationary." in out
 
 
 def test_measuring_only_never_begins_early(digits):
@@ -66,7 +66,7 @@ def test_resumes_bitwise(digits, tmp_path, killed_after):
         keras.utils.set_random_seed(3)
         model = compiled(FDRSGD(0.1, 0.9, l2=0.01))
         callback = FDRCallback(
-            rule=Script(statuses), final_decay=FinalDecay(1 / 3, "sqrt")
+            rule=Script(statuses), final_decay=FinalDecay(1 / 6, "sqrt")
         )
         callbacks = [callback, *others]
         history = fit(model, digits, callbacks, epochs=12, shuffle=False)
@@ -126,14 +126,14 @@ def test_under_a_strategy(digits):
     strategy = tf.distribute.MirroredStrategy([d.name for d in devices])
     with strategy.scope():
         model = compiled(FDRSGD(0.1, l2=0.01))
-    history = fit(model, digits, [callback_of("sddd", 0.5)], epochs=4)
+    history = fit(model, digits, [callback_of("sddd", 0.25)], epochs=4)
     np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05], rtol=1e-6)
 
 
 def test_span_functions():
     decay = FinalDecay(0.2)
     assert decay.planned(60, 0.1) == (48, 12, 0.1)
-    assert decay.from_now(8, 60, 0.1) == (8, 2, 0.1)
+    assert decay.from_now(8, 60, 0.1) == (8, 12, 0.1)
     assert decay.from_now(58, 60, 0.1) == (58, 2, 0.1)
     span = decay.planned(5, 0.3)
     assert [decay.rate(span, e) for e in (3, 4, 5)] == [0.3, 0.15, 0.15]
@@ -184,3 +184,30 @@ def test_schedules_are_refused(digits):
     model = compiled(FDRSGD(schedule, l2=0.01))
     with pytest.raises(ValueError, match="follows a schedule"):
         fit(model, digits, [callback_of("d", factor=None)], epochs=1)
+
+
+def test_loop_around_an_exported_trainer(digits, tmp_path):
+    """`FinalDecay`'s functions set the rates of a loop of one's own, as in `fit`."""
+    model = compiled(FDRSGD(0.1, l2=0.01))
+    export_trainer(model, tmp_path / "trainer")
+    trainer = tf.saved_model.load(str(tmp_path / "trainer"))
+    x, y = digits
+    decay, epochs, eta, seen = FinalDecay(0.1), 20, 0.1, []
+    span = decay.planned(epochs, eta)
+    for epoch in range(epochs):
+        if epoch >= span.end:
+            break
+        rate = decay.rate(span, epoch)
+        if np.float32(rate) != np.float32(trainer.learning_rate()):
+            trainer.set_learning_rate(rate)
+        trainer.train_step(x[:50], y[:50])
+        seen.append(float(trainer.learning_rate()))
+        if epoch == 3:  # Stationary.
+            span = decay.from_now(epoch + 1, epochs, eta)
+    np.testing.assert_allclose(seen, [0.1] * 4 + [0.075, 0.025], rtol=1e-6)
+
+
+def test_of_a_stock_optimizer(digits):
+    model = compiled(keras.optimizers.AdamW(0.01))
+    history = fit(model, digits, [callback_of("sddd", 0.25)], epochs=4)
+    np.testing.assert_allclose(history["learning_rate"], [0.01, 0.005], rtol=1e-6)

@@ -13,13 +13,27 @@ from keras_fdr.arguments import (
     check_verbosity,
 )
 from keras_fdr.callback.final_decay import FinalDecay
-from keras_fdr.rules import ConfidenceRule, DriftRule, ThresholdRule
+from keras_fdr.rules import (
+    ConfidenceRule,
+    DistanceRule,
+    DriftRule,
+    PflugRule,
+    ThresholdRule,
+    TwoLooksRule,
+)
 
 if TYPE_CHECKING:
     from keras_fdr.callback.fdr_callback import FDRCallback
 
 # The registration is here because the rules do not import Keras.
-for rule in (ThresholdRule, ConfidenceRule, DriftRule):
+for rule in (
+    ThresholdRule,
+    ConfidenceRule,
+    DriftRule,
+    TwoLooksRule,
+    PflugRule,
+    DistanceRule,
+):
     keras.saving.register_keras_serializable(package="keras_fdr")(rule)
 
 DEFAULT_THRESHOLD = 0.01

@@ -216,7 +216,9 @@ class FDRCallback(keras.callbacks.Callback):
             decay.prepare(self, optimizer)
         elif isinstance(self.rule, Configured) and (self.factor or self.on_stationary):
             tau = relaxation_of(self.model, optimizer)
-            note = note_on_plan(tau, self.params.get("epochs"), self.params.get("steps"))
+            note = note_on_plan(
+                tau, self.params.get("epochs"), self.params.get("steps")
+            )
             if note:
                 self._warn_once("plan", note)
         note = prepare_restart(self)

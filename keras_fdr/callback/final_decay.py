@@ -27,9 +27,8 @@ class FinalDecay(Configured):
     the value of g in the middle of the epoch.
 
     With `FDRCallback(final_decay=FinalDecay())` the decay begins earlier if the rule
-    calls the run stationary. After e epochs it then takes ⌈e `share`/(1 − `share`)⌉
-    more, as if e/(1 − `share`) epochs had been planned, and training ends with it. So
-    no epochs are spent on a rate that has done its work.
+    calls the run stationary. It takes as many epochs as planned, and training ends with
+    it. So no epochs are spent on a rate that has done its work.
 
     Example:
 
@@ -37,13 +36,14 @@ class FinalDecay(Configured):
     >>> span = decay.planned(epochs=16, learning_rate=0.1)
     >>> span
     Span(first_epoch=12, epochs=4, learning_rate=0.1)
-    >>> [decay.rate(span, epoch) for epoch in (11, 12, 13, 14, 15)]
+    >>> [round(decay.rate(span, epoch), 4) for epoch in (11, 12, 13, 14, 15)]
     [0.1, 0.0875, 0.0625, 0.0375, 0.0125]
     >>> decay.from_now(epochs_done=6, epochs=16, learning_rate=0.1)
-    Span(first_epoch=6, epochs=2, learning_rate=0.1)
+    Span(first_epoch=6, epochs=4, learning_rate=0.1)
 
-    A loop of one's own, such as around an exported trainer, calls these functions at
-    the begin of each epoch. `examples/export_savedmodel.py` shows such a loop.
+    A loop of one's own, such as one around an exported trainer, sets the rate of each
+    epoch by `rate(span, epoch)`, and replaces the span by `from_now(...)` when it finds
+    the run stationary. All that it must keep is the span.
 
     Args:
         share: Float in (0, 1), the share of the epochs. Defaults to `0.25`.
@@ -91,8 +91,8 @@ class FinalDecay(Configured):
         Returns:
             A `Span` that ends no later than the planned epochs.
         """
-        count = _ceil(epochs_done * self.share / (1 - self.share))
-        return Span(epochs_done, min(count, epochs - epochs_done), learning_rate)
+        count = min(_ceil(self.share * epochs), epochs - epochs_done)
+        return Span(epochs_done, count, learning_rate)
 
     def rate(self, span: Span, epoch: int, min_lr: float = 0.0) -> float:
         """The learning rate of an epoch.
@@ -199,7 +199,7 @@ def end_epoch(callback, optimizer, epoch, stationary):
     state.write(span)
     return (
         f"Epoch {done}: the final decay begins now, and training ends with it after "
-        f"epoch {span.end} instead of {epochs}."
+        f"epoch {span.end} instead of {epochs}. {callback.verdict.reason}"
     )
 
 
