@@ -22,6 +22,7 @@ ORDER = (
     "saving",
     "record",
     "data",
+    "batches",
     "products",
     "rules",
     "observables",
@@ -70,6 +71,7 @@ def test_nothing_imports_upward():
 @pytest.mark.parametrize(
     "path",
     [
+        "keras_fdr.batches.shuffled_batches",
         "keras_fdr.callback.FDRCallback",
         "keras_fdr.distribution.prepare_distributed",
         "keras_fdr.export.export_trainer",

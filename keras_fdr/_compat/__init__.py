@@ -6,10 +6,13 @@ one of these names, this is the only folder to change.
 
 from keras_fdr._compat.callbacks import (
     backup_files,
+    begins_iterator,
     has_sample_weight,
     has_seeds,
+    shuffles_arrays,
     surroundings,
 )
+from keras_fdr._compat.datasets import datasets_within
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import (
@@ -24,6 +27,7 @@ from keras_fdr._compat.models import (
     compiled_loss,
     global_seed,
     loss_as_given,
+    random_seed,
     takes_training,
     twice_differentiable,
 )
@@ -43,6 +47,7 @@ __all__ = [
     "WholeStepOptimizer",
     "activity_losses",
     "backup_files",
+    "begins_iterator",
     "build",
     "build_from_shapes",
     "built_weights",
@@ -50,6 +55,7 @@ __all__ = [
     "check_trainer",
     "compiled_loss",
     "cpu_kernels",
+    "datasets_within",
     "global_seed",
     "has_sample_weight",
     "has_seeds",
@@ -59,6 +65,8 @@ __all__ = [
     "merge_call",
     "open_loss_scaling",
     "parts_of_losses",
+    "random_seed",
+    "shuffles_arrays",
     "surroundings",
     "takes_training",
     "twice_differentiable",

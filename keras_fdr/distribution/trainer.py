@@ -7,11 +7,9 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.arguments import check_integer
 from keras_fdr.distribution.reduction import add_over_replicas
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
-
-# What TensorFlow takes for the seed where none was set.
-_UNSET = 87654321
 
 
 def prepare_distributed(model: keras.Model) -> keras.Model:
@@ -52,7 +50,8 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
         The same model.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is no `keras.Model`, or was compiled with
+            `steps_per_execution="auto"`.
         ValueError: If it is not compiled; if not all workers have the same random seed;
             when `fit` begins, if the model has a `train_step` or `test_step` of its own
             together with `steps_per_execution` above 1.
@@ -67,6 +66,7 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
             "The model must be compiled before it is prepared: call "
             f"`model.compile(...)` first. Received: model={model.name!r}"
         )
+    _steps_per_execution(model)
     strategy = model.distribute_strategy
     # Several workers take other paths of Keras even where there is only one.
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
@@ -98,12 +98,11 @@ def check_execution(model: keras.Model) -> None:
     """Refuses what stock Keras cannot do under several replicas.
 
     Raises:
+        TypeError: If `steps_per_execution` is "auto".
         ValueError: If the model has `steps_per_execution` above 1 and is not prepared.
     """
-    steps, replicas = (
-        model.steps_per_execution,
-        model.distribute_strategy.num_replicas_in_sync,
-    )
+    steps = _steps_per_execution(model)
+    replicas = model.distribute_strategy.num_replicas_in_sync
     if steps > 1 and replicas > 1 and "make_train_function" not in vars(model):
         raise ValueError(
             "`steps_per_execution` above 1 fails in Keras under several replicas: call "
@@ -113,10 +112,15 @@ def check_execution(model: keras.Model) -> None:
         )
 
 
+def _steps_per_execution(model: keras.Model) -> int:
+    # `compile` takes "auto", but Keras' TensorFlow backend fails at it in `fit`.
+    return check_integer("steps_per_execution", model.steps_per_execution, 1)
+
+
 def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
     """What `fit` calls with an iterator, for the logs of the next steps."""
     strategy = model.distribute_strategy
-    steps = model.steps_per_execution
+    steps = _steps_per_execution(model)
     own = getattr(type(model), step_name) is not getattr(keras.Model, step_name)
     if own and steps > 1:
         raise ValueError(
@@ -204,16 +208,18 @@ def _metrics(model: keras.Model) -> dict[str, Any]:
 
 def _check_seeds(strategy: tf.distribute.Strategy) -> None:
     """Refuses workers that would each shuffle the data in an order of its own."""
-    seed, _ = tf.compat.v1.get_seed(0)
-    mean = sum_over_replicas(strategy, seed) / strategy.num_replicas_in_sync
-    if seed == _UNSET or mean != seed:
+    seed = _compat.random_seed()
+    # All workers must take part in the sum, those without a seed as well.
+    number = -1 if seed is None else seed
+    mean = sum_over_replicas(strategy, number) / strategy.num_replicas_in_sync
+    if seed is None or mean != seed:
         raise ValueError(
             "All workers must have the same random seed: each shuffles the whole data "
             "and takes its share, so that with different seeds some examples come "
             "twice and others never. Call `keras.utils.set_random_seed(seed)` with the "
             "same number on all workers, before the model is made. Received: "
-            f"{'no seed' if seed == _UNSET else f'seed {seed}'} on this worker"
-            + ("" if mean == seed else ", another on others")
+            f"{'no seed' if seed is None else f'seed {seed}'} on this worker"
+            + ("" if mean == number else ", another on others")
         )
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.batches import independent_batches
 from keras_fdr.data import arrays_length, as_arrays, batch_spec
 from keras_fdr.full_batch.objective import Objective
-from keras_fdr.landscape.compiled_loop import gather, independent_batches
+from keras_fdr.landscape.compiled_loop import gather
 from keras_fdr.landscape.estimates import Estimate, mean
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.products import dot
