@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import cifar10_cnn
 import mnist_mlp
 from data import load
-from figure_runs import BATCH_SIZE, L2, STEPS_PER_EXECUTION, shuffled_by_epoch
+from figure_runs import BATCH_SIZE, L2, STEPS_PER_EXECUTION
 from jobs import report, run_jobs, versions
 
 MODELS = {"mlp": mnist_mlp.PROTOCOL, "cnn": cifar10_cnn.PROTOCOL}
@@ -105,7 +105,7 @@ def train(file, args, way, number, seed):
     )
     clock = Clock(test)
     history = model.fit(
-        shuffled_by_epoch(model, x, y, seed),
+        keras_fdr.shuffled_batches(x, y, BATCH_SIZE, seed),
         shuffle=False,
         epochs=args.epochs,
         validation_data=held_out,

@@ -199,8 +199,9 @@ def _notes_on_data(arguments: Mapping[str, Any], model: keras.Model) -> Iterator
     data = arguments.get("x")
     if arguments.get("shuffle") and not isinstance(data, tf.data.Dataset):
         yield (
-            "`fit(shuffle=True)` shuffles in another order: pass `shuffle=False`, or a "
-            "dataset whose order is a function of the epoch"
+            "`fit(shuffle=True)` shuffles in another order: pass "
+            "`keras_fdr.shuffled_batches(x, y, batch_size, seed)` instead of the arrays, "
+            "or `shuffle=False`"
         )
     if arguments.get("steps_per_epoch"):
         yield (
