@@ -36,6 +36,8 @@ from data import load
 from figure_runs import BATCH_SIZE, L2, STEPS_PER_EXECUTION
 from jobs import report, run_jobs, versions
 
+from keras_fdr import shuffled_batches
+
 MODELS = {"mlp": mnist_mlp.PROTOCOL, "cnn": cifar10_cnn.PROTOCOL}
 EPOCHS = {"mlp": 30, "cnn": 10}
 SEEDS = {"mlp": 3, "cnn": 2}
@@ -105,7 +107,7 @@ def train(file, args, way, number, seed):
     )
     clock = Clock(test)
     history = model.fit(
-        keras_fdr.shuffled_batches(x, y, BATCH_SIZE, seed),
+        shuffled_batches(x, y, BATCH_SIZE, seed),
         shuffle=False,
         epochs=args.epochs,
         validation_data=held_out,

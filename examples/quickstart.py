@@ -41,7 +41,7 @@ def main():
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    callback = FDRCallback(factor=0.7, verbose=1)
+    callback = FDRCallback(factor=0.5, verbose=1)
     history = model.fit(
         shuffled_batches(*train, batch_size=32, seed=0),
         epochs=args.epochs,

@@ -172,7 +172,7 @@ def test_several_replicas_train_on_the_batches_of_one(prepared):
         (
             {"batch_size": 0},
             ValueError,
-            "`batch_size` must be .*Received: batch_size=0",
+            "at least 1. Received: batch_size=0",
         ),
         ({"batch_size": 2.5}, TypeError, "batch_size=2.5"),
         ({"seed": None}, TypeError, "`seed` must be an integer.*Received: seed=None"),
