@@ -54,8 +54,8 @@ def measure(draw, seed, data, passes=80):
 def swept(mode):
     """The same from the kept sweep: one value for each seed."""
     results = SweepResults.load(RESULTS / f"landscape_digits_{mode}.json")
-    rows = [r for r in results.rows if np.isclose(r["learning_rate"], LEARNING_RATE)]
-    return [row["full_batch_dissipation"] for row in rows]
+    rows = [r for r in results.rows if np.isclose(r.learning_rate, LEARNING_RATE)]
+    return [row.full_batch_dissipation for row in rows]
 
 
 def main():

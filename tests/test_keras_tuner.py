@@ -8,8 +8,8 @@ from keras_fdr import FDRSGD, FDRCallback, shuffled_batches
 keras_tuner = pytest.importorskip("keras_tuner")
 
 
-# KerasTuner calls a function of Python's by its old name.
-@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+# KerasTuner calls functions of Python by their old names.
+@pytest.mark.filterwarnings("ignore:.* is deprecated, :DeprecationWarning")
 def test_random_search_copies_the_callback_for_each_trial(tmp_path, digits):
     import keras
 
