@@ -51,8 +51,8 @@ def shuffled_batches(
     >>> dataset = shuffled_batches(x, y, batch_size=3, seed=0)
     >>> for epoch in range(2):
     ...     print([labels.numpy().tolist() for _, labels in dataset])
-    [[4, 5, 1], [0, 2, 3]]
-    [[1, 2, 3], [0, 4, 5]]
+    [[3, 2, 5], [4, 0, 1]]
+    [[1, 4, 3], [0, 2, 5]]
 
     Args:
         x: Array, or a nested structure (tuples, lists, dictionaries) of arrays, with
