@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.kept import keep, quartiles
 from keras_fdr import FDRSGD, FDRObservables
-from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
+from keras_fdr.batches import reshuffled_order, whole_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop
 
 EXAMPLES, BATCH_SIZE, CLASSES = 60_000, 100, 10
 
@@ -62,7 +63,7 @@ def measure(network, momentum, jit_compile, repetitions):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(EXAMPLES, inputs)).astype("float32")
     y = rng.integers(0, CLASSES, EXAMPLES).astype("int32")
-    batches = shuffled_batches(rng, EXAMPLES, BATCH_SIZE)
+    batches = whole_batches(reshuffled_order(rng, EXAMPLES), BATCH_SIZE)
     runs = {
         flag: build_loop(network, (x, y), momentum, jit_compile, flag)
         for flag in (False, True)

@@ -34,8 +34,10 @@ from benchmarks.schedules_report import report_on
 import cifar10_cnn
 import mnist_mlp
 from data import load
-from figure_runs import BATCH_SIZE, L2, STEPS_PER_EXECUTION, shuffled_by_epoch
+from figure_runs import BATCH_SIZE, L2, STEPS_PER_EXECUTION
 from jobs import report, run_jobs, versions
+
+from keras_fdr import shuffled_batches
 
 MODELS = {"mlp": mnist_mlp.PROTOCOL, "cnn": cifar10_cnn.PROTOCOL}
 EPOCHS = {"mlp": 30, "cnn": 10}
@@ -106,7 +108,7 @@ def train(file, args, way, number, seed):
     )
     clock = Clock(test)
     history = model.fit(
-        shuffled_by_epoch(model, x, y, seed),
+        shuffled_batches(x, y, BATCH_SIZE, seed),
         shuffle=False,
         epochs=args.epochs,
         validation_data=held_out,

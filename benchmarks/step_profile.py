@@ -27,7 +27,8 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.kept import keep, mlp
 from keras_fdr import FDRSGD
-from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
+from keras_fdr.batches import reshuffled_order, whole_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop
 
 EXAMPLES, BATCH_SIZE = 30_000, 100
 # What the profiler puts around operations.
@@ -111,7 +112,7 @@ def main():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(EXAMPLES, 784)).astype("float32")
     y = rng.integers(0, 10, EXAMPLES)
-    batches = shuffled_batches(rng, EXAMPLES, BATCH_SIZE)
+    batches = whole_batches(reshuffled_order(rng, EXAMPLES), BATCH_SIZE)
     parameters = 784 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
     bandwidth = {
         "as_large_as_the_weights": gigabytes_a_second(parameters),

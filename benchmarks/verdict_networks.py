@@ -27,7 +27,8 @@ from benchmarks.kept import keep, load
 from benchmarks.recorder import CAPACITY, shortened
 from benchmarks.verdicts import RULES, find_rules, wilson
 from keras_fdr import FDRSGD, FDRObservables, FullBatchPass
-from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
+from keras_fdr.batches import reshuffled_order, whole_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop
 
 # dataset, hidden layers, |B|, η, μ, λ, epochs, runs.
 SETTINGS = {
@@ -85,7 +86,8 @@ def train(setting, data_dir, seed):
         optimizer.observables.reset()
         for epoch in range(epochs):
             rng = np.random.default_rng([seed + run, epoch])
-            loop.run(shuffled_batches(rng, len(data[0]), batch_size))
+            order = reshuffled_order(rng, loop.examples)
+            loop.run(whole_batches(order, batch_size))
             if run < MEASURED:
                 losses[run, epoch] = full_batch().loss
         rows.append(optimizer.observables.record().sums)

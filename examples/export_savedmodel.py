@@ -23,7 +23,7 @@ def train_and_export(folder, data, epochs):
     import keras
     from data import load
 
-    from keras_fdr import FDRSGD, FDRCallback, export_trainer
+    from keras_fdr import FDRSGD, FDRCallback, export_trainer, shuffled_batches
 
     keras.utils.set_random_seed(0)
     train, test = load(*data)
@@ -42,7 +42,9 @@ def train_and_export(folder, data, epochs):
         metrics=["accuracy"],
     )
     callback = FDRCallback(threshold=THRESHOLD, factor=FACTOR, verbose=1)
-    model.fit(*train, BATCH_SIZE, epochs, verbose=0, callbacks=[callback])
+    batches = shuffled_batches(*train, BATCH_SIZE, seed=0)
+    options = {"shuffle": False, "verbose": 0, "callbacks": [callback]}
+    model.fit(batches, epochs=epochs, **options)
     export_trainer(model, folder / "trainer")
     (x, y), (x_test, y_test) = train, test
     np.savez(folder / "data.npz", x=x, y=y, x_test=x_test, y_test=y_test)

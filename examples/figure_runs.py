@@ -10,7 +10,7 @@ import tensorflow as tf
 from data import load
 from jobs import prepare, report, run_jobs
 
-from keras_fdr import FDRSGD, FDRCallback, landscape
+from keras_fdr import FDRSGD, FDRCallback, landscape, shuffled_batches
 
 BATCH_SIZE = 100
 LEARNING_RATE = 0.1
@@ -74,7 +74,7 @@ def train_initial(protocol, args, epochs):
     folder = args.work / "initial"
     model, (x, y), _ = model_and_data(protocol, protocol.momentum, args)
     model.fit(
-        shuffled_by_epoch(model, x, y),
+        shuffled_batches(x, y, BATCH_SIZE, seed=0),
         shuffle=False,
         epochs=epochs,
         verbose=0,
@@ -166,7 +166,7 @@ def train_schedule(protocol, args, name, every, folder):
     log = folder / "log.csv"
     folder.mkdir(parents=True, exist_ok=True)
     model.fit(
-        shuffled_by_epoch(model, x, y),
+        shuffled_batches(x, y, BATCH_SIZE, seed=0),
         shuffle=False,
         epochs=4 * every,
         validation_data=test,
@@ -221,38 +221,6 @@ def compiled(model, momentum):
         steps_per_execution=STEPS_PER_EXECUTION,
     )
     return model
-
-
-def shuffled_by_epoch(model, x, y, seed=0):
-    """Batches in an order that depends on seed and epoch only.
-
-    So that a run that was stopped goes on exactly. What does not fill a batch is left
-    out (nothing for 60,000 and 50,000 examples).
-
-    Args:
-        model: The compiled model that `fit` trains on them; its steps tell the epoch.
-        x: Array of images.
-        y: Array of labels.
-        seed: Integer. Defaults to `0`.
-
-    Returns:
-        A `tf.data.Dataset`, for `fit(shuffle=False)`.
-    """
-    steps = len(x) // BATCH_SIZE
-    x, y = tf.constant(x), tf.constant(y)
-    iterations = model.optimizer.iterations.value
-
-    def order(_):
-        epoch = tf.cast(iterations // steps, tf.int32)
-        indices = tf.random.experimental.stateless_shuffle(
-            tf.range(len(x)), seed=tf.stack([seed, epoch])
-        )
-        return tf.data.Dataset.from_tensor_slices(indices)
-
-    batches = tf.data.Dataset.range(1).flat_map(order)
-    batches = batches.batch(BATCH_SIZE, drop_remainder=True)
-    batches = batches.map(lambda i: (tf.gather(x, i), tf.gather(y, i)))
-    return batches.prefetch(2).apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def backup(folder):

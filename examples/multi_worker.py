@@ -28,7 +28,13 @@ def worker(folder, epochs):
     import keras
     from data import load
 
-    from keras_fdr import FDRSGD, FDRCallback, on_chief, prepare_distributed
+    from keras_fdr import (
+        FDRSGD,
+        FDRCallback,
+        on_chief,
+        prepare_distributed,
+        shuffled_batches,
+    )
 
     keras.utils.set_random_seed(0)  # The same on all workers.
     train, test = load("digits")
@@ -59,9 +65,9 @@ def worker(folder, epochs):
     log = keras.callbacks.CSVLogger(folder / "log.csv")
     fdr = FDRCallback(threshold=0.05, factor=0.5, full_batch=train)
     model.fit(
-        *train,
-        batch_size=64,
+        shuffled_batches(*train, batch_size=64, seed=0),
         epochs=epochs,
+        shuffle=False,
         verbose=0,
         validation_data=test,
         callbacks=[fdr, Diary(), on_chief(model, log)],

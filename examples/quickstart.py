@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 from data import NAMES, load
 
-from keras_fdr import FDRSGD, FDRCallback, plots
+from keras_fdr import FDRSGD, FDRCallback, plots, shuffled_batches
 
 
 def main():
@@ -41,11 +41,11 @@ def main():
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    callback = FDRCallback(factor=0.7, verbose=1)
+    callback = FDRCallback(factor=0.5, verbose=1)
     history = model.fit(
-        *train,
-        batch_size=32,
+        shuffled_batches(*train, batch_size=32, seed=0),
         epochs=args.epochs,
+        shuffle=False,
         validation_data=test,
         callbacks=[callback],
     )

@@ -8,6 +8,7 @@ from keras_fdr import requirements  # noqa: F401
 # isort: split
 from keras_fdr import landscape, plots
 from keras_fdr._version import __version__
+from keras_fdr.batches import shuffled_batches
 from keras_fdr.callback.fdr_callback import FDRCallback
 from keras_fdr.callback.final_decay import FinalDecay
 from keras_fdr.distribution.trainer import prepare_distributed
@@ -55,4 +56,5 @@ __all__ = [
     "plots",
     "prepare_distributed",
     "relaxation_steps",
+    "shuffled_batches",
 ]

@@ -22,6 +22,14 @@ tf.config.set_logical_device_configuration(
 )
 
 
+def pytest_configure(config):
+    # Every test is seeded, and many train on arrays. What they compare does not depend
+    # on whether the noise repeats. Tests of this warning look for it themselves.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:.fit. will train on the same batches:UserWarning"
+    )
+
+
 @pytest.fixture(autouse=True, scope="module")
 def clear_session():
     keras.backend.clear_session()

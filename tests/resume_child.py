@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from keras_fdr import FDRSGD, FDRCallback, FDRObservables, Record
+from keras_fdr import FDRSGD, FDRCallback, FDRObservables, Record, shuffled_batches
 
 EXAMPLES, BATCH = 200, 20
 
@@ -90,30 +90,6 @@ class Saves(keras.callbacks.Callback):
         self.model.save_weights = save_weights
 
 
-class EpochOrder(keras.callbacks.Callback):
-    """A dataset whose order is a function of the epoch."""
-
-    def __init__(self, arrays):
-        super().__init__()
-        self._epoch = tf.Variable(0, dtype=tf.int64)
-
-        def shuffled(_):
-            seed = tf.stack([tf.constant(7, tf.int64), self._epoch])
-            order = tf.random.experimental.stateless_shuffle(tf.range(EXAMPLES), seed)
-            return tf.data.Dataset.from_tensor_slices(order)
-
-        self.dataset = (
-            tf.data.Dataset.range(1)
-            .flat_map(shuffled)
-            .batch(BATCH)
-            .map(lambda rows: tuple(tf.gather(a, rows) for a in arrays))
-            .apply(tf.data.experimental.assert_cardinality(EXAMPLES // BATCH))
-        )
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch.assign(epoch)
-
-
 def training_set_with(at, arrays):
     def batches():
         for i in range(0, EXAMPLES, BATCH):
@@ -157,14 +133,12 @@ def train(folder, epochs, connection, kind=None, count=0, wait=True):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    order = EpochOrder(arrays)
     model.fit(
-        order.dataset,
+        shuffled_batches(*arrays, BATCH, seed=7),
         shuffle=False,
         epochs=epochs,
         verbose=0,
         callbacks=[
-            order,
             Batches(at),
             FDRCallback(
                 threshold=0.3,

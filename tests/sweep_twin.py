@@ -26,7 +26,7 @@ class Epoch(NamedTuple):
 
 def package_epochs(problem, batch_size, independent, seeds, stage, epochs):
     """What `sweep` draws, one chain for each seed; stage 0 is the initial run."""
-    from keras_fdr.landscape.compiled_loop import independent_batches, shuffled_batches
+    from keras_fdr.batches import independent_batches, reshuffled_order, whole_batches
     from keras_fdr.landscape.protocol import _CURVATURE_DRAWS
 
     examples = len(problem.y)
@@ -40,7 +40,8 @@ def package_epochs(problem, batch_size, independent, seeds, stage, epochs):
                 own = independent_batches(rng, examples, batch_size, steps)
             else:
                 at.append(steps)
-                own = shuffled_batches(rng, examples, batch_size)
+                order = reshuffled_order(rng, examples)
+                own = whole_batches(order, batch_size)
             batches.append(own)
             own = independent_batches(rng, examples, batch_size, 2 * _CURVATURE_DRAWS)
             draws.append(own.reshape(_CURVATURE_DRAWS, 2, batch_size))

@@ -16,6 +16,7 @@ from keras_fdr import (
     FDRObservables,
     ThresholdRule,
     Verdict,
+    shuffled_batches,
 )
 
 
@@ -26,9 +27,10 @@ def compiled(optimizer, **arguments):
     return model
 
 
-def fit(model, digits, callbacks, epochs=3, **arguments):
-    arguments = {"batch_size": 50, "verbose": 0, **arguments}
-    return model.fit(*digits, epochs=epochs, callbacks=callbacks, **arguments).history
+def fit(model, digits, callbacks, epochs=3, batch_size=50, **arguments):
+    batches = shuffled_batches(*digits, batch_size, seed=0)
+    arguments = {"shuffle": False, "verbose": 0, "callbacks": callbacks, **arguments}
+    return model.fit(batches, epochs=epochs, **arguments).history
 
 
 class Script:
@@ -220,7 +222,8 @@ def test_nan_makes_no_cut_and_is_warned_of_once(digits, rule):
     callback = FDRCallback(rule=rule)
     model = compiled(FDRSGD(0.1, l2=0.01))
     with pytest.warns(UserWarning, match="NaN or infinite at step 3 ") as caught:
-        history = fit(model, (x, y), [callback], epochs=2, shuffle=False)
+        options = {"epochs": 2, "shuffle": False, "verbose": 0}
+        history = model.fit(x, y, 50, callbacks=[callback], **options).history
     messages = [str(w.message) for w in caught]
     # The other note is that training is too short for the ratio to settle.
     assert sum("planned" not in message for message in messages) == 1

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables
-from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
+from keras_fdr.batches import reshuffled_order, whole_batches
+from keras_fdr.landscape.compiled_loop import CompiledLoop
 
 
 def data():
@@ -38,7 +39,7 @@ def test_weights_and_velocities_change_in_place(momentum):
     model.compile(FDRSGD(0.1, momentum, l2=0.01), "sparse_categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
     loop = CompiledLoop(model, data())
-    batches = shuffled_batches(np.random.default_rng(0), 40, 8)
+    batches = whole_batches(reshuffled_order(np.random.default_rng(0), 40), 8)
     loop.run(batches)
     state = [*model.trainable_variables, *model.optimizer.velocities]
     before, values = addresses(state), [v.numpy() for v in state]

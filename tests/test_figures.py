@@ -4,10 +4,8 @@ import gc
 import json
 
 import figure_cases
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from figure_cases import PROTOCOL
 
 # Beside each other in `examples/`, which `figure_cases` has put on the path.
@@ -94,47 +92,6 @@ def test_pixels():
     np.testing.assert_allclose(standard, (x - x.mean()) * scale, atol=1e-5)
     with pytest.raises(ValueError, match='"variance" or "range". Received: \'max\''):
         data.load("digits", normalize="max")
-
-
-def test_order_depends_on_seed_and_epoch_only():
-    """Each epoch a permutation; the same when a run goes on there."""
-    x = np.arange(700)
-    model = figure_runs.compiled(figure_cases.network(), 0.0)
-
-    def order(epoch, seed=0):
-        model.optimizer.iterations.assign(7 * epoch)
-        batches = figure_runs.shuffled_by_epoch(model, x, x, seed)
-        return np.concatenate([batch for batch, _ in batches.as_numpy_iterator()])
-
-    epochs = [order(epoch) for epoch in (0, 1, 2)]
-    for epoch in epochs:
-        assert sorted(epoch) == list(x)
-    for one, other in ((0, 1), (1, 2), (0, 2)):
-        assert not np.array_equal(epochs[one], epochs[other])
-    np.testing.assert_array_equal(order(1), epochs[1])
-    assert not np.array_equal(order(1, seed=1), epochs[1])
-
-
-def test_fit_takes_each_epochs_own_order():
-    """Also with several steps in an execution: as one step after another."""
-    (x, y), _ = data.load("digits")
-    weights = []
-    for by_hand in (True, False):
-        keras.utils.set_random_seed(0)
-        model = figure_runs.compiled(figure_cases.network(), 0.0)
-        if by_hand:
-            for epoch in range(3):
-                order = tf.random.experimental.stateless_shuffle(
-                    tf.range(len(x)), seed=[0, epoch]
-                ).numpy()
-                for batch in np.split(order[:1400], 14):
-                    model.train_on_batch(x[batch], y[batch])
-        else:
-            batches = figure_runs.shuffled_by_epoch(model, x, y)
-            model.fit(batches, shuffle=False, epochs=3, verbose=0)
-        weights.append(model.get_weights())
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 # Runs that are stopped.

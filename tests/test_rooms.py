@@ -27,6 +27,7 @@ ORDER = (
     "model_checks",
     "record",
     "data",
+    "batches",
     "products",
     "rules",
     "observables",
@@ -71,6 +72,7 @@ def test_nothing_imports_upward():
 @pytest.mark.parametrize(
     "path",
     [
+        "keras_fdr.batches.shuffled_batches",
         "keras_fdr.callback.FDRCallback",
         "keras_fdr.distribution.prepare_distributed",
         "keras_fdr.export.export_trainer",

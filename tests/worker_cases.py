@@ -105,9 +105,7 @@ def train(strategy, folder=None, callbacks=()):
         )
         callbacks[2:2] = [on_chief(model, saved), on_chief(model, backup)]
     history = model.fit(
-        x,
-        y,
-        batch_size=BATCH,
+        keras_fdr.shuffled_batches(x, y, BATCH, seed=0),
         epochs=EPOCHS,
         shuffle=False,
         verbose=0,

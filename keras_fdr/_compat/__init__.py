@@ -12,10 +12,13 @@ from keras_fdr._compat.assignments import (
 from keras_fdr._compat.callbacks import (
     backup_files,
     batch_spec,
+    begins_iterator,
     fit_call,
     has_sample_weight,
     has_seeds,
+    shuffles_arrays,
 )
+from keras_fdr._compat.datasets import datasets_within
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
 from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
 from keras_fdr._compat.losses import (
@@ -30,6 +33,7 @@ from keras_fdr._compat.models import (
     compiled_loss,
     global_seed,
     loss_as_given,
+    random_seed,
     takes_training,
     twice_differentiable,
 )
@@ -57,6 +61,7 @@ __all__ = [
     "assignment_in_call",
     "backup_files",
     "batch_spec",
+    "begins_iterator",
     "build",
     "build_from_shapes",
     "built_weights",
@@ -64,6 +69,7 @@ __all__ = [
     "check_trainer",
     "compiled_loss",
     "cpu_kernels",
+    "datasets_within",
     "fit_call",
     "global_seed",
     "has_sample_weight",
@@ -74,6 +80,8 @@ __all__ = [
     "merge_call",
     "open_loss_scaling",
     "parts_of_losses",
+    "random_seed",
+    "shuffles_arrays",
     "takes_training",
     "twice_differentiable",
     "variables_outside_of_traces",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 
 class FitCall(NamedTuple):
@@ -68,6 +69,30 @@ def has_sample_weight(arguments):
         getattr(part, "dtype", tf.variant) != tf.variant
         for part in tf.nest.flatten(weights, expand_composites=True)
     )
+
+
+def shuffles_arrays(arguments):
+    """Whether Keras shuffles the data of a `fit` itself, which it does with arrays.
+
+    Args:
+        arguments: `Surroundings.arguments`, the local names of `fit`.
+    """
+    iterator = arguments.get("epoch_iterator")
+    adapter = getattr(iterator, "data_adapter", None)
+    return isinstance(adapter, ArrayDataAdapter) and bool(arguments.get("shuffle"))
+
+
+def begins_iterator(arguments):
+    """Whether the epoch of a `fit` that begins gets a new iterator over the data.
+
+    Args:
+        arguments: `Surroundings.arguments`, the local names of `fit`.
+    """
+    iterator = arguments.get("epoch_iterator")
+    if iterator is None:
+        return False
+    first = arguments.get("epoch") == arguments.get("initial_epoch")
+    return first or not iterator.steps_per_epoch
 
 
 def backup_files(backup):

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import tensorflow as tf
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.utils.tracking import DotNotTrackScope
@@ -35,6 +36,13 @@ def global_seed():
     """The state of Keras' global seed generator, as a list. Empty if not used yet."""
     generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
     return [] if generator is None else [generator.state]
+
+
+def random_seed():
+    """TensorFlow's global random seed, or `None` if none was set."""
+    seed, _ = tf.compat.v1.get_seed(0)
+    # TensorFlow takes this number where no seed was set.
+    return None if seed == 87654321 else seed
 
 
 def takes_training(model):

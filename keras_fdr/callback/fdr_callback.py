@@ -18,6 +18,7 @@ from keras_fdr.callback.arguments import (
     config_of,
 )
 from keras_fdr.callback.columns import columns_of, rate_of
+from keras_fdr.callback.data_order import begin_epoch, repeated_order
 from keras_fdr.callback.full_batch_logs import EpochPasses
 from keras_fdr.callback.planned import note_on_plan, relaxation_of, with_relaxation
 from keras_fdr.distribution.loss_shares import announce_shares
@@ -224,6 +225,9 @@ class FDRCallback(keras.callbacks.Callback):
         note = prepare_restart(self)
         if note:
             self._warn_once("restart", note)
+        note = repeated_order(self)
+        if note:
+            self._warn_once("order", note)
         if self._passes:
             self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
             self._warn_of_clipping(optimizer)
@@ -245,6 +249,7 @@ class FDRCallback(keras.callbacks.Callback):
         # after `on_train_begin`.
         del logs
         optimizer = self._optimizer()
+        begin_epoch(self, optimizer)
         observables = optimizer.observables
         loss = _compat.loss_as_given(self.model)
         built = optimizer.built and observables.built

@@ -7,12 +7,10 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.arguments import check_integer
 from keras_fdr.distribution.reduction import add_over_replicas
 from keras_fdr.distribution.workers import has_several_workers, sum_over_replicas
 from keras_fdr.model_checks import check_compiled, check_model
-
-# TensorFlow uses this seed if none was set.
-_UNSET = 87654321
 
 
 def prepare_distributed(model: keras.Model) -> keras.Model:
@@ -53,7 +51,8 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
         The same model.
 
     Raises:
-        TypeError: If `model` is not a `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`, or was compiled with
+            `steps_per_execution="auto"`.
         ValueError: If it is not compiled, or if the workers have different random
             seeds. When `fit` begins, if the model overrides `train_step` or `test_step`
             and has `steps_per_execution` above 1.
@@ -61,6 +60,7 @@ def prepare_distributed(model: keras.Model) -> keras.Model:
     """
     check_model(model)
     check_compiled(model)
+    _steps_per_execution(model)
     strategy = model.distribute_strategy
     # This strategy takes other paths through Keras, even with a single worker.
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
@@ -92,12 +92,11 @@ def check_execution(model: keras.Model) -> None:
     """Refuses settings with which Keras fails under several replicas.
 
     Raises:
+        TypeError: If `steps_per_execution` is "auto".
         ValueError: If the model has `steps_per_execution` above 1 and is not prepared.
     """
-    steps, replicas = (
-        model.steps_per_execution,
-        model.distribute_strategy.num_replicas_in_sync,
-    )
+    steps = _steps_per_execution(model)
+    replicas = model.distribute_strategy.num_replicas_in_sync
     if steps > 1 and replicas > 1 and "make_train_function" not in vars(model):
         raise ValueError(
             "`steps_per_execution` above 1 fails in Keras under several replicas. Call "
@@ -107,10 +106,15 @@ def check_execution(model: keras.Model) -> None:
         )
 
 
+def _steps_per_execution(model: keras.Model) -> int:
+    # `compile` takes "auto", but Keras' TensorFlow backend fails at it in `fit`.
+    return check_integer("steps_per_execution", model.steps_per_execution, 1)
+
+
 def _function(model: keras.Model, step_name: str) -> Callable[..., Any]:
     """The function that `fit` calls with an iterator, to get logs of the next steps."""
     strategy = model.distribute_strategy
-    steps = model.steps_per_execution
+    steps = _steps_per_execution(model)
     own = getattr(type(model), step_name) is not getattr(keras.Model, step_name)
     if own and steps > 1:
         raise ValueError(
@@ -198,16 +202,18 @@ def _metrics(model: keras.Model) -> dict[str, Any]:
 
 def _check_seeds(strategy: tf.distribute.Strategy) -> None:
     """Refuses workers that would shuffle the data in different orders."""
-    seed, _ = tf.compat.v1.get_seed(0)
-    mean = sum_over_replicas(strategy, seed) / strategy.num_replicas_in_sync
-    if seed == _UNSET or mean != seed:
+    seed = _compat.random_seed()
+    # All workers must take part in the sum, those without a seed as well.
+    number = -1 if seed is None else seed
+    mean = sum_over_replicas(strategy, number) / strategy.num_replicas_in_sync
+    if seed is None or mean != seed:
         raise ValueError(
             "All workers must have the same random seed. Each shuffles the whole data "
             "and takes its share, so with different seeds some examples come twice "
             "and others never. Call `keras.utils.set_random_seed(seed)` with the "
             "same number on all workers, before the model is created. Received: "
-            f"{'no seed' if seed == _UNSET else f'seed {seed}'} on this worker"
-            + ("" if mean == seed else ", another on others")
+            f"{'no seed' if seed is None else f'seed {seed}'} on this worker"
+            + ("" if mean == number else ", another on others")
         )
 
 

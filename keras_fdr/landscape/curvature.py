@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.arguments import check_integer
+from keras_fdr.batches import independent_batches
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.objective import Objective
-from keras_fdr.landscape.compiled_loop import gather, independent_batches
+from keras_fdr.landscape.compiled_loop import gather
 from keras_fdr.landscape.estimates import Estimate, mean
 from keras_fdr.optimizer.sgd import measuring_optimizer
 from keras_fdr.products import dot

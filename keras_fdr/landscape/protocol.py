@@ -14,6 +14,7 @@ from keras_fdr.arguments import (
     check_path,
     check_verbosity,
 )
+from keras_fdr.batches import independent_batches, reshuffled_order, whole_batches
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.passes import FullBatchPass
 from keras_fdr.landscape.arguments import (
@@ -25,11 +26,7 @@ from keras_fdr.landscape.arguments import (
     check_seeds,
     check_stages,
 )
-from keras_fdr.landscape.compiled_loop import (
-    CompiledLoop,
-    independent_batches,
-    shuffled_batches,
-)
+from keras_fdr.landscape.compiled_loop import CompiledLoop
 from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.landscape.rows import SweepRow
@@ -292,7 +289,8 @@ class _Run:
         """The batches of one epoch, and the step before which the pass comes."""
         examples, steps = self._data.examples, self.steps_per_epoch
         if not self._independent:
-            return shuffled_batches(rng, examples, self._batch_size), steps
+            order = reshuffled_order(rng, examples)
+            return whole_batches(order, self._batch_size), steps
         at = int(rng.integers(1, steps + 1))
         return independent_batches(rng, examples, self._batch_size, steps), at
 

@@ -198,7 +198,8 @@ def _notes_on_data(arguments: Mapping[str, Any], model: keras.Model) -> Iterator
     if arguments.get("shuffle") and not isinstance(data, tf.data.Dataset):
         yield (
             "`fit(shuffle=True)` shuffles in another order after a restart: pass "
-            "`shuffle=False`, or a dataset whose order is a function of the epoch"
+            "`keras_fdr.shuffled_batches(x, y, batch_size, seed)` instead of the "
+            "arrays, or `shuffle=False`"
         )
     if arguments.get("steps_per_epoch"):
         yield (
