@@ -320,10 +320,9 @@ def _measured_step(optimizer, step, loss):
 
     def on_device(before, loss):
         after = [tf.convert_to_tensor(w) for w in weights]
-        moved = [new - old for new, old in zip(after, before, strict=True)]
 
         def add():
-            return optimizer.observables(before, moved, eta, loss=loss)
+            return optimizer.observables(before, after, eta, loss=loss)
 
         if accumulates:
             keras.ops.cond(stepped, add, lambda: tf.zeros(5, "float64"))

@@ -20,7 +20,7 @@ from keras_fdr._compat.callbacks import (
 )
 from keras_fdr._compat.datasets import datasets_within
 from keras_fdr._compat.distribution import build_from_shapes, check_trainer
-from keras_fdr._compat.kernels import cpu_kernels, xla_compiles
+from keras_fdr._compat.kernels import cpu_kernels, in_one_launch, xla_compiles
 from keras_fdr._compat.losses import (
     LossPart,
     UnfitLossError,
@@ -74,6 +74,7 @@ __all__ = [
     "global_seed",
     "has_sample_weight",
     "has_seeds",
+    "in_one_launch",
     "learning_rate_schedule",
     "loss_as_given",
     "loss_parts",

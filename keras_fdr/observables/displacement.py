@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from keras_fdr import _compat
 from keras_fdr.observables.stored_record import StoredRecord
 from keras_fdr.products import dot, float64, products_of
 
@@ -76,7 +77,7 @@ class Displacements(StoredRecord):
     def call(
         self,
         theta,
-        displacement,
+        theta_next,
         learning_rate,
         loss=None,
         whole=True,
@@ -85,7 +86,7 @@ class Displacements(StoredRecord):
 
         Args:
             theta: List of tensors, the weights θ(t) before the step.
-            displacement: List of tensors of the same shapes, Δ(t).
+            theta_next: List of tensors, the weights θ(t+1) after the step.
             learning_rate: Scalar, η; 1 for an optimizer that has none.
             loss: Scalar tensor, f^B, or `None`.
             whole: Boolean, whether the tensors are all weights. Otherwise they may be
@@ -100,25 +101,33 @@ class Displacements(StoredRecord):
             remembered = tf.reduce_sum(self.memory)
             return (1 - beta) / 2 * dot(theta, theta) + beta * remembered
 
-        self.enter(eta, theta, moment if whole else None)
-        away = self.away_from_center(theta)
-        products = products_of([(away, displacement), (displacement, displacement)])
-        moved = tf.reduce_sum(products, axis=0)  # a + b
-        # β (a(t−1) + b(t−1)) − a(t), and ½ (1+β) b(t).
-        weights = tf.constant([[-1, 0], [0, (1 + beta) / 2]], "float64")
-        sides = tf.matmul(weights, products)
-        remembered = beta * tf.convert_to_tensor(self.memory)
-        sides += tf.stack([remembered, tf.zeros_like(remembered)])
-        sides = tf.math.divide_no_nan(sides, tf.convert_to_tensor(self.learning_rate))
-        self.memory.assign(moved)
-        if self.per_variable:
-            left, right = tf.unstack(sides)
-            self.by_variable.add(list(range(len(theta))), left, right)
-        unknown = tf.constant(float("nan"), "float64", shape=(2,))
-        f = unknown[0] if loss is None else float64(loss)
-        return self.blocks(
-            tf.concat([tf.reduce_sum(sides, axis=1), unknown, f[None]], axis=0)
-        )
+        def row():
+            self.enter(eta, theta, moment if whole else None)
+            away = self.away_from_center(theta)
+            displacement = [
+                new - old for new, old in zip(theta_next, theta, strict=True)
+            ]
+            products = products_of([(away, displacement), (displacement, displacement)])
+            moved = tf.reduce_sum(products, axis=0)  # a + b
+            # β (a(t−1) + b(t−1)) − a(t), and ½ (1+β) b(t).
+            weights = tf.constant([[-1, 0], [0, (1 + beta) / 2]], "float64")
+            sides = tf.matmul(weights, products)
+            remembered = beta * tf.convert_to_tensor(self.memory)
+            sides += tf.stack([remembered, tf.zeros_like(remembered)])
+            sides = tf.math.divide_no_nan(
+                sides, tf.convert_to_tensor(self.learning_rate)
+            )
+            self.memory.assign(moved)
+            if self.per_variable:
+                left, right = tf.unstack(sides)
+                self.by_variable.add(list(range(len(theta))), left, right)
+            unknown = tf.constant(float("nan"), "float64", shape=(2,))
+            f = unknown[0] if loss is None else float64(loss)
+            return self.blocks(
+                tf.concat([tf.reduce_sum(sides, axis=1), unknown, f[None]], axis=0)
+            )
+
+        return _compat.in_one_launch(row)()
 
     def begin_record(self):
         """With θ_c = θ(t) nothing is remembered: θ(t) − θ_c is 0."""

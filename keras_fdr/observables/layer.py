@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_fdr import _compat
 from keras_fdr.arguments import check_number
 from keras_fdr.observables.stored_record import StoredRecord
 from keras_fdr.products import dot, dots, float64, products_of
@@ -120,44 +121,50 @@ class FDRObservables(StoredRecord):
             theta_theta, theta_v = dot(moved, moved), _dot(moved, v)
             return ((1 - mu) / 2 * theta_theta + mu * eta * theta_v) / (1 - nu)
 
-        weight, change = self.enter(eta, theta, moment)
-        known = [i for i, g in enumerate(gradient) if g is not None]
-        g = [gradient[i] for i in known]
-        v = [velocity[i] for i in known] if velocity else []
-        away = self.away_from_center(theta)
-        away = [away[i] for i in known]
+        def row():
+            weight, change = self.enter(eta, theta, moment)
+            known = [i for i, g in enumerate(gradient) if g is not None]
+            g = [gradient[i] for i in known]
+            v = [velocity[i] for i in known] if velocity else []
+            away = self.away_from_center(theta)
+            away = [away[i] for i in known]
 
-        # A column per weight tensor; the rows of the record are sums of columns.
-        pairs = [(away, g), (g, g), (v, g), (v, v)] if velocity else [(away, g), (g, g)]
-        products = products_of(pairs)
-        if velocity:
-            # Where η changes, Δ(t−1) = η(t−1) v(t) is not η(t) v(t).
-            products = tf.cond(
-                tf.equal(change, 0),
-                lambda: products,
-                lambda: tf.concat(
-                    [
-                        products[:1] - mu * change / (eta * (1 - nu)) * dots(away, v),
-                        products[1:],
-                    ],
-                    axis=0,
-                ),
+            # A column per weight tensor; the rows of the record are sums of columns.
+            pairs = (
+                [(away, g), (g, g), (v, g), (v, v)] if velocity else [(away, g), (g, g)]
             )
-        # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
-        v_next = [(1 - nu) ** 2, -2 * mu * (1 - nu), mu**2]
-        half = (1 + mu) / (2 * (1 - nu))
-        sides = tf.stack(
-            [[1, 0, 0, 0], [0, *(half * part for part in v_next)]]  # eq. (17)
-        )[:, : len(pairs)]
-        scale = tf.stack([weight, weight * eta])
-        if self.per_variable:
-            left, right = tf.unstack(scale[:, None] * tf.matmul(sides, products))
-            self.by_variable.add(known, left, right)
-        totals = tf.reduce_sum(products, axis=1)
-        f = float64(float("nan") if loss is None else loss)
-        v_g = totals[2:3] if velocity else tf.zeros(1, "float64")
-        row = [scale * tf.linalg.matvec(sides, totals), v_g, totals[1:2], f[None]]
-        return self.blocks(tf.concat(row, axis=0))
+            products = products_of(pairs)
+            if velocity:
+                # Where η changes, Δ(t−1) = η(t−1) v(t) is not η(t) v(t).
+                products = tf.cond(
+                    tf.equal(change, 0),
+                    lambda: products,
+                    lambda: tf.concat(
+                        [
+                            products[:1]
+                            - mu * change / (eta * (1 - nu)) * dots(away, v),
+                            products[1:],
+                        ],
+                        axis=0,
+                    ),
+                )
+            # |v(t+1)|², eq. (10) squared, so that no pass over v(t+1) is needed.
+            v_next = [(1 - nu) ** 2, -2 * mu * (1 - nu), mu**2]
+            half = (1 + mu) / (2 * (1 - nu))
+            sides = tf.stack(
+                [[1, 0, 0, 0], [0, *(half * part for part in v_next)]]  # eq. (17)
+            )[:, : len(pairs)]
+            scale = tf.stack([weight, weight * eta])
+            if self.per_variable:
+                left, right = tf.unstack(scale[:, None] * tf.matmul(sides, products))
+                self.by_variable.add(known, left, right)
+            totals = tf.reduce_sum(products, axis=1)
+            f = float64(float("nan") if loss is None else loss)
+            v_g = totals[2:3] if velocity else tf.zeros(1, "float64")
+            parts = [scale * tf.linalg.matvec(sides, totals), v_g, totals[1:2], f[None]]
+            return self.blocks(tf.concat(parts, axis=0))
+
+        return _compat.in_one_launch(row)()
 
     def q_of(self, state):
         """Q = [(1−μ)/(2η₀) |θ−θ_c|² + μ η/η₀ (θ−θ_c)·v] / (1−ν) of FDR1's identity.
