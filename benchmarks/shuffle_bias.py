@@ -14,9 +14,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from kept import keep, load
 from landscape import BATCH_SIZE, build_model
 
+from benchmarks.kept import keep, load
 from keras_fdr import FDRCallback, shuffled_batches
 from keras_fdr.landscape import SweepResults
 

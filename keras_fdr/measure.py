@@ -25,6 +25,17 @@ class MeasuredOptimizer:
     The record, the table of cuts and the resume point are attributes of the optimizer
     itself, so that every file and checkpoint of Keras carries them.
 
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer="adam", loss="mse")
+    >>> measured = measure(model)
+    >>> measured.optimizer is model.optimizer
+    True
+    >>> measured.observables.record().steps
+    0
+
     Attributes:
         optimizer: The `keras.optimizers.Optimizer`.
         observables: The record, see `FDRObservables.record` and
@@ -202,23 +213,37 @@ def memory_of(optimizer):
 def _optimizer_of(model, optimizer):
     check_model(model)
     chosen = getattr(model, "optimizer", None) if optimizer is None else optimizer
-    if not isinstance(chosen, keras.optimizers.Optimizer):
-        if optimizer is not None:
-            raise TypeError(
-                "`optimizer` must be a `keras.optimizers.Optimizer`. "
-                f"Received: optimizer={optimizer!r}"
-            )
-        others = [
-            f"model.{name} ({type(value).__name__})"
-            for name, value in vars(model).items()
-            if isinstance(value, keras.optimizers.Optimizer)
-        ]
-        found = f"optimizers {', '.join(others)}" if others else "no optimizer"
-        raise ValueError(
-            "The model must be compiled with the optimizer to measure, or `optimizer=` "
-            f"must choose one. Received: {found} in model={model.name!r}"
+    if optimizer is None:
+        _check_single(model, chosen)
+    elif not isinstance(chosen, keras.optimizers.Optimizer):
+        raise TypeError(
+            "`optimizer` must be a `keras.optimizers.Optimizer`. "
+            f"Received: optimizer={optimizer!r}"
         )
     return getattr(chosen, "inner_optimizer", chosen)
+
+
+def _check_single(model, compiled):
+    """Refuses a model whose optimizer is not known: it has none, or several."""
+    is_optimizer = keras.optimizers.Optimizer
+    others = {
+        name: value
+        for name, value in vars(model).items()
+        if isinstance(value, is_optimizer) and value is not compiled
+    }
+    if isinstance(compiled, is_optimizer) and not others:
+        return
+    # A GAN has an optimizer for each of its networks. Keras gives it one more, which
+    # nothing uses, where `compile` is called without.
+    found = [f"{name} ({type(value).__name__})" for name, value in others.items()]
+    if isinstance(compiled, is_optimizer):
+        found.append(f"model.optimizer ({type(compiled).__name__})")
+    raise ValueError(
+        "The model must be compiled with the optimizer to measure. If it has several, "
+        "choose one, as in `FDRCallback(optimizer=model.d_optimizer)` or "
+        "`measure(model, model.d_optimizer)`. Received: "
+        f"{', '.join(found) or 'no optimizer'} in model={model.name!r}"
+    )
 
 
 def _told_of_losses(model, optimizer):

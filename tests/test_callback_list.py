@@ -184,8 +184,7 @@ def test_who_reads_the_logs_before_is_named(make):
     name = type(callback).__name__
     with pytest.warns(UserWarning, match=f"{name} will not see the columns") as caught:
         fit([callback, FDRCallback()], epochs=2)
-    # Keras itself warns of a missing column at each epoch's end.
-    ours = [w for w in caught if "Early stopping" not in str(w.message)]
+    ours = [w for w in caught if "will not see" in str(w.message)]
     assert len(ours) == 1
 
 
@@ -225,7 +224,7 @@ def test_rate_that_tensorboard_logs(tmp_path):
     fit([FDRCallback(factor=None, threshold=1e9), board], epochs=2)
     with pytest.warns(UserWarning, match="TensorBoard .*`fdr_learning_rate`") as caught:
         fit([FDRCallback(threshold=1e9), board], epochs=3)
-    assert [w.category for w in caught].count(UserWarning) == 1
+    assert sum("`fdr_learning_rate`" in str(w.message) for w in caught) == 1
 
 
 def test_orbax(tmp_path):

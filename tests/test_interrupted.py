@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from checkpoint_cases import OPTIMIZERS, assert_same_state, compiled, fit, state
 
-from keras_fdr import FDRSGD, FDRCallback
+from keras_fdr import FDRSGD, FDRCallback, shuffled_batches
 
 EPOCHS = 4
 
@@ -76,11 +76,13 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, digits):
     assert "epochs=40" in block
 
     def run(epochs, *more):
+        keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(FDRSGD(0.05, 0.9, l2=0.01), loss=loss)
         names = {"keras": keras, "FDRCallback": FDRCallback, "model": model}
-        names.update(x=16 * digits[0], y=digits[1], more=more)
+        batches = shuffled_batches(*digits, batch_size=50, seed=0)
+        names.update(batches=batches, more=more)
         lines = block.replace("epochs=40", f"epochs={epochs}, verbose=0")
         exec(lines.replace("callbacks=[", "callbacks=[*more,"), names)
         return model
@@ -88,8 +90,4 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, digits):
     with pytest.raises(InterruptError):
         run(3, Interrupt(1))
     interrupted = state(run(3))
-    for file in tmp_path.glob("*.csv"):
-        rows = file.read_text().splitlines()
-        file.unlink()
-    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
     assert_same_state(interrupted, state(run(3)))

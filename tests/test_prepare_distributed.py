@@ -167,7 +167,7 @@ def test_own_step(two_devices, data):
 def test_arguments():
     with pytest.raises(TypeError, match="Received: str"):
         keras_fdr.prepare_distributed("model")
-    with pytest.raises(ValueError, match="compiled before"):
+    with pytest.raises(ValueError, match="compiled with an optimizer"):
         keras_fdr.prepare_distributed(keras.Sequential([keras.Input((4,))]))
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import shuffle_bias
-from data import load
+
+from benchmarks import shuffle_bias
+from examples.data import load
 
 KEPT = Path(shuffle_bias.__file__).with_suffix(".json")
 

@@ -397,12 +397,19 @@ class FDRCallback(keras.callbacks.Callback):
             print(f"\n{message}")
 
     def _warn_of_breaks(self, observables, record):
-        changed = observables.restart_count() > self._restarts
-        if changed and self.factor:
+        restarted = observables.restart_count() > self._restarts
+        varies = record.learning_rates is not None
+        if (restarted or varies) and self.factor:
+            newest = observables.newest_learning_rate()
+            before = record.learning_rate if varies else self._record_learning_rate
+            effect = (
+                "The record averages over these rates."
+                if varies
+                else "The record restarted at t = 0."
+            )
             notice(
                 "The learning rate was changed inside a record by someone else than "
-                f"`FDRCallback` (from {self._record_learning_rate:.6g} to "
-                f"{record.learning_rate:.6g}): the record restarted at t = 0. "
+                f"`FDRCallback` (from {before:.6g} to {newest:.6g}). {effect} "
                 "Pass `factor=None` to leave the schedule to the other."
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
