@@ -71,15 +71,15 @@ class MeasuredOptimizer:
 
     def seal(self):
         """Remembers the weights, to notice who else changes them."""
-        self.observables.seal(_weights(self.optimizer), self._present())
+        self.observables.seal(self._weights_state())
 
     def weights_unchanged(self):
         """Whether only steps have changed the weights since `seal`."""
-        weights = _weights(self.optimizer)
-        return self.observables.weights_unchanged(weights, self._present())
+        return self.observables.weights_unchanged(self._weights_state())
 
-    def _present(self):
-        return {"theta": [tf.convert_to_tensor(w) for w in _weights(self.optimizer)]}
+    def _weights_state(self):
+        theta = [tf.convert_to_tensor(w) for w in _weights(self.optimizer)]
+        return self.observables.weights_state(theta)
 
 
 def measure(

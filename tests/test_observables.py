@@ -187,15 +187,15 @@ def test_seal(rng):
 
     def state():
         theta = [tf.convert_to_tensor(w) for w in weights]
-        return {"theta": theta, "velocity": [], "momentum": 0.0, "dampening": 0.0}
+        return observables.weights_state(theta, [], momentum=0.0, dampening=0.0)
 
-    observables.seal(weights, state())
-    assert observables.weights_unchanged(weights, state())
+    observables.seal(state())
+    assert observables.weights_unchanged(state())
     before = weights[0].numpy()
     weights[0].assign(np.nextafter(before, np.inf))
-    assert not observables.weights_unchanged(weights, state())
+    assert not observables.weights_unchanged(state())
     weights[0].assign(before)
-    assert observables.weights_unchanged(weights, state())
+    assert observables.weights_unchanged(state())
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """FDR1's two sides from what any optimizer does to the weights."""
 
-import math
-
 import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.observables.stored_record import StoredRecord
+from keras_fdr.observables.weights_state import weights_state
 from keras_fdr.products import dot, float64, products_of
 
 
@@ -134,21 +133,21 @@ class Displacements(StoredRecord):
         if self.center is not None:
             self.memory.assign(tf.zeros_like(self.memory))
 
-    def q_of(self, state):
-        """Q of FDR1's identity, over η₀.
+    def weights_state(self, theta):
+        """What `seal` and `weights_unchanged` take.
 
         Args:
-            state: Dictionary: the list `theta` of tensors.
+            theta: List of tensors, the weights now.
 
         Returns:
-            `(q, norm, memory, unit)`: see `StoredRecord.q_of`.
+            A `WeightsState`.
         """
-        theta, unit = state["theta"], self.recorded_learning_rate()
-        center = [tf.convert_to_tensor(c) for c in self.theta_center]
-        away = self.away_from_center(theta)
-        remembered = float(self.memory.numpy().sum())
-        q = (1 - self.beta) / 2 * float(dot(away, away)) + self.beta * remembered
-        norm = math.sqrt(float(dot(theta, theta)))
-        if center:
-            norm += math.sqrt(float(dot(center, center)))
-        return (q / unit if unit else 0.0), norm, self.beta, unit
+        return weights_state(
+            theta,
+            [],
+            [tf.convert_to_tensor(c) for c in self.theta_center],
+            memory=self.beta,
+            step=0.0,
+            unit=self.recorded_learning_rate(),
+            remembered=float(self.memory.numpy().sum()),
+        )

@@ -1,13 +1,12 @@
 """FDR1's two sides from gradients and velocities: the paper's form."""
 
-import math
-
 import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.arguments import check_number
 from keras_fdr.observables.stored_record import StoredRecord
+from keras_fdr.observables.weights_state import weights_state
 from keras_fdr.products import dot, dots, float64, products_of
 
 
@@ -166,31 +165,28 @@ class FDRObservables(StoredRecord):
 
         return _compat.in_one_launch(row)()
 
-    def q_of(self, state):
-        """Q = [(1−μ)/(2η₀) |θ−θ_c|² + μ η/η₀ (θ−θ_c)·v] / (1−ν) of FDR1's identity.
+    def weights_state(self, theta, velocity, momentum, dampening):
+        """What `seal` and `weights_unchanged` take.
 
         Args:
-            state: Dictionary: the lists `theta` and `velocity` (empty where there is no
-                momentum) of tensors, and the floats `momentum` and `dampening`.
+            theta: List of tensors, the weights now.
+            velocity: List of their velocities; empty where there is no momentum.
+            momentum: Float, μ.
+            dampening: Float, ν.
 
         Returns:
-            `(q, norm, memory, unit)`: see `StoredRecord.q_of`.
+            A `WeightsState`.
         """
-        theta, velocity = state["theta"], state["velocity"]
-        momentum, dampening = state["momentum"], state["dampening"]
-        eta_0, eta = self.recorded_learning_rate(), self.newest_learning_rate()
         center = [tf.convert_to_tensor(c) for c in self.theta_center]
-        away = self.away_from_center(theta)
-        theta, away, velocity, center = map(
-            self._moved_by_steps, (theta, away, velocity, center)
+        theta, velocity, center = map(self._moved_by_steps, (theta, velocity, center))
+        return weights_state(
+            theta,
+            velocity,
+            center,
+            memory=momentum,
+            step=self.newest_learning_rate() if velocity else 0.0,
+            unit=self.recorded_learning_rate() * (1 - dampening),
         )
-        squares, product = float(dot(away, away)), float(_dot(away, velocity))
-        unit = eta_0 * (1 - dampening)
-        q = (1 - momentum) / 2 * squares + momentum * eta * product
-        norm = math.sqrt(float(dot(theta, theta)))
-        if center:
-            norm += math.sqrt(float(dot(center, center)))
-        return (q / unit if unit else 0.0), norm, momentum, unit
 
     @tf.function(autograph=False)
     def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):

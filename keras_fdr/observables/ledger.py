@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.saving import SavedState
 
 # The scalar products of `products.dots` lose at most this many units of the last place
@@ -129,16 +130,7 @@ class Ledger(SavedState, _compat.OptionalInCheckpoints, keras.layers.Layer):
         entries[:_NEWEST] = q, fluctuation - dissipation, fluctuation, 1.0 + steps
         self.entries.assign(entries)
 
-    def holds(
-        self,
-        q: float,
-        rows: tuple[float, float],
-        steps: int,
-        norm: float,
-        memory: float,
-        unit: float,
-        epsilon: float,
-    ) -> bool:
+    def holds(self, state: WeightsState, rows: tuple[float, float], steps: int) -> bool:
         """Whether Q moved by what the rows say, to within rounding.
 
         One step θ ← θ + Δ rounds each weight by at most u |θ_i|, with u half the
@@ -152,14 +144,11 @@ class Ledger(SavedState, _compat.OptionalInCheckpoints, keras.layers.Layer):
         in it, hence no false alarm.
 
         Args:
-            q: Float, Q now.
+            state: The `WeightsState` now.
             rows: The sums of O_L and O_R over the whole record.
             steps: Integer, t.
-            norm: Float, |θ| + |θ_c| now.
-            memory: Float, β (μ for `FDRSGD`).
-            unit: Float, η₀ (1−ν), by which the rows were divided.
-            epsilon: Float, the spacing of the weights' numbers at 1.
         """
+        q, memory, unit = state.q, state.memory, state.unit
         base = self.entries.numpy()
         taken = steps + 1 - base[_STEPS]
         if base[_STEPS] == 0 or taken < 0 or not unit > 0:
@@ -168,8 +157,8 @@ class Ledger(SavedState, _compat.OptionalInCheckpoints, keras.layers.Layer):
         # |Δ|² is O_R · 2 unit/(1+β).
         squares = 2 * unit * max(fluctuation - base[_FLUCTUATION], 0.0) / (1 + memory)
         path = math.sqrt(taken * squares)
-        size = norm + path
-        u = epsilon / 2
+        size = state.norm + path
+        u = state.epsilon / 2
         bound = u * size * ((1 - memory) * taken * size + _ULPS_OF_A_PRODUCT * path)
         # The sums themselves are float64.
         bound = bound / unit + 1e-12 * (abs(q) + abs(fluctuation) + abs(dissipation))

@@ -12,7 +12,7 @@ from keras_fdr import _compat
 from keras_fdr.observables.blocks import BlockSums
 from keras_fdr.observables.ledger import Ledger
 from keras_fdr.observables.per_variable import VariableSums, unique_names
-from keras_fdr.products import checksum
+from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 from keras_fdr.saving import SavedState
 
@@ -264,59 +264,33 @@ class StoredRecord(SavedState, keras.layers.Layer):
         """How often a record was cut short by a change of the learning rate."""
         return int(self.restarts.numpy()) if self.built else 0
 
-    def seal(self, variables, state):
+    def seal(self, state: WeightsState) -> None:
         """Remembers weights and velocities as the record left them.
 
         Args:
-            variables: List of `keras.Variable`: what only steps change.
-            state: What `q_of` of the subclass takes.
+            state: The `WeightsState` now.
         """
-        self.seal_of_weights.assign(tf.stack([_checksum(variables), self._sealed()]))
+        self.seal_of_weights.assign([state.checksum, self._sealed()])
         steps = int(self.blocks.steps.numpy())
         if steps and not math.isnan(self.recorded_learning_rate()):
-            q, *_ = self.q_of(state)
-            self.ledger.keep(q, self._sums_of_rows(), steps)
+            self.ledger.keep(state.q, self._sums_of_rows(), steps)
 
-    def weights_unchanged(self, variables, state):
+    def weights_unchanged(self, state: WeightsState) -> bool:
         """Whether nothing but recorded steps has moved weights and velocities.
 
         Directly after a `seal` their checksum decides. If steps were taken since, the
         exact identity decides (see `Ledger`), to within rounding.
 
         Args:
-            variables: As in `seal`.
-            state: As in `seal`.
+            state: The `WeightsState` now.
         """
         steps = int(self.blocks.steps.numpy())
         if steps == 0 or math.isnan(self.recorded_learning_rate()):
             return True
         checksum_then, sealed = self.seal_of_weights.numpy()
         if sealed == self._sealed():
-            return int(_checksum(variables)) == checksum_then
-        q, norm, memory, unit = self.q_of(state)
-        return self.ledger.holds(
-            q,
-            self._sums_of_rows(),
-            steps,
-            norm=norm,
-            memory=memory,
-            unit=unit,
-            # θ_c is rounded to the type of this layer.
-            epsilon=max(
-                np.finfo(v.dtype).eps for v in [*variables, *self.theta_center]
-            ),
-        )
-
-    def q_of(self, state):
-        """Q of FDR1's identity now, and what bounds its rounding.
-
-        Args:
-            state: Dictionary of what the form of the rows needs.
-
-        Returns:
-            `(q, norm, memory, unit)`: floats, see `Ledger.holds`.
-        """
-        raise NotImplementedError
+            return state.checksum == int(checksum_then)
+        return self.ledger.holds(state, self._sums_of_rows(), steps)
 
     def _sealed(self):
         # Below 0: files of older code have the steps here, with another checksum.
@@ -455,10 +429,6 @@ def _rarely(condition, branch, otherwise=None):
         (condition, value),
     )
     return value
-
-
-def _checksum(variables):
-    return checksum([tf.convert_to_tensor(v.value) for v in variables])
 
 
 def _check_names(names, count):

@@ -146,20 +146,19 @@ class FDRSGD(SavedState, EffectiveGradientOptimizer):
 
     def seal(self):
         """Remembers weights and velocities, to notice who else changes them."""
-        self.observables.seal([*self.weights, *self.velocities], self._present())
+        self.observables.seal(self._weights_state())
 
     def weights_unchanged(self):
         """Whether only steps have changed weights and velocities since `seal`."""
-        moving = [*self.weights, *self.velocities]
-        return self.observables.weights_unchanged(moving, self._present())
+        return self.observables.weights_unchanged(self._weights_state())
 
-    def _present(self):
-        return {
-            "theta": [tf.convert_to_tensor(w.value) for w in self.weights],
-            "velocity": self._slot_values(),
-            "momentum": self.momentum,
-            "dampening": self.dampening,
-        }
+    def _weights_state(self):
+        return self.observables.weights_state(
+            [tf.convert_to_tensor(w.value) for w in self.weights],
+            self._slot_values(),
+            momentum=self.momentum,
+            dampening=self.dampening,
+        )
 
     def _slot_values(self):
         return [
