@@ -96,7 +96,9 @@ def train_initial(protocol, args, epochs):
 def sequential_runs(protocol, args):
     """Each seed through the stages, from the end of the initial run."""
     stages = [
-        (eta, max(LEAST_EPOCHS, round(args.scale * n))) for eta, n in protocol.stages
+        (eta, max(LEAST_EPOCHS, round(args.scale * n)))
+        for eta, n in protocol.stages
+        if eta >= args.smallest_rate
     ]
     part = f"_examples_{args.examples}" if args.examples else ""
     folder = args.work / f"{args.mode}_scale_{args.scale:g}{part}"

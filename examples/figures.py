@@ -84,6 +84,12 @@ def parse(protocol, description, arguments=None):
             choices=MODES,
             default="paper",
         )
+        add(
+            "smallest-rate",
+            "leave out the stages of smaller learning rates, which are the longest",
+            type=_positive,
+            default=min(eta for eta, _ in protocol.stages),
+        )
     if figure != 1:
         add(
             "full-batch-every",

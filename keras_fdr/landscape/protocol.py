@@ -324,12 +324,13 @@ class _Run:
         row = dict(zip(names, map(float, np.mean(measured, axis=0)), strict=True))
         fall = -np.polyfit(at_step, np.array(measured)[:, 0], 1)[0]
         row["full_batch_drift"] = float(fall / learning_rate)
-        for name in ("dissipation", "fluctuation", "gradient_norm_squared"):
+        averages = ("dissipation", "fluctuation", "gradient_norm_squared")
+        for name in (*averages, "velocity_gradient"):
             row[name] = record.half_running_average(name)
         if not self._independent:
             mu, nu = self._optimizer.momentum, self._optimizer.dampening
             norm_squared = row["full_batch_gradient_norm_squared"]
-            v_g = record.half_running_average("velocity_gradient")  # footnote 5
+            v_g = row["velocity_gradient"]  # footnote 5
             row["full_batch_velocity_gradient"] = v_g
             row["full_batch_dissipation"] = (1 - nu) * norm_squared - mu * v_g
         return {
