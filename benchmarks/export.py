@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import keras
-from benchmarks.kept import keep, quartiles
 
+from benchmarks.kept import keep, quartiles
 from keras_fdr import FDRSGD, _compat, export_trainer
 
 
