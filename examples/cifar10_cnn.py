@@ -14,13 +14,14 @@ from the end of figure 1.
 
 import os
 
-import keras
-from figure_runs import Protocol
-from figures import main
+from command_line import main
+from protocol import Protocol
 
 
 def network():
     """The network of appendix B.2."""
+    import keras
+
     layers = []
     for channels in (16, 20, 20):
         # The paper's padding of 2 is "same" at width 5 and stride 1.

@@ -2,17 +2,15 @@
 
 import csv
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import keras
 import tensorflow as tf
 from data import load
 from jobs import prepare, report, run_jobs
+from protocol import BATCH_SIZE
 
 from keras_fdr import FDRSGD, FDRCallback, landscape, shuffled_batches
 
-BATCH_SIZE = 100
 LEARNING_RATE = 0.1
 STEPS_PER_EXECUTION = 100
 INITIAL_EPOCHS = 100
@@ -20,42 +18,7 @@ INITIAL_EPOCHS = 100
 PRESET_EPOCHS = 100
 # For two full-batch passes in the newest half.
 LEAST_EPOCHS = 3
-MODES = ("paper", "independent")
 L2 = 0.01
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What differs between the two models of the paper.
-
-    Args:
-        name: Of the files.
-        title: Of the pictures.
-        dataset: Name for `data.load`.
-        normalize: How `data.load` scales the pixels.
-        network: Function without arguments, the model; not compiled.
-        momentum: μ in figures 1 to 3; in figure 4 it is 0.
-        stages: (η, epochs) of figures 2 and 3 in the order of the paper.
-        seeds: How many seeds the paper takes for them.
-        default_scale: From a figure to the fraction of the paper's epochs for a
-            first look in a few minutes.
-        default_seeds: Of figures 2 and 3, for the same.
-        default_examples: From a figure to the training images for the same; all
-            where it says nothing.
-    """
-
-    name: str
-    title: str
-    dataset: str
-    normalize: str
-    network: Callable[[], keras.Model]
-    momentum: float
-    stages: tuple[tuple[float, int], ...]
-    seeds: int
-    default_scale: dict[int, float]
-    default_seeds: int
-    default_examples: dict[int, int] = field(default_factory=dict)
-
 
 # Figure 1 ----------------------------------------------------------------------
 
@@ -96,7 +59,9 @@ def train_initial(protocol, args, epochs):
 def sequential_runs(protocol, args):
     """Each seed through the stages, from the end of the initial run."""
     stages = [
-        (eta, max(LEAST_EPOCHS, round(args.scale * n))) for eta, n in protocol.stages
+        (eta, max(LEAST_EPOCHS, round(args.scale * n)))
+        for eta, n in protocol.stages
+        if eta >= args.smallest_rate
     ]
     part = f"_examples_{args.examples}" if args.examples else ""
     folder = args.work / f"{args.mode}_scale_{args.scale:g}{part}"

@@ -1,37 +1,25 @@
-"""The paper's four figures for one model: command line and pictures.
+"""The paper's four figures for one model: files and pictures.
 
-Used by `mnist_mlp.py` and `cifar10_cnn.py`, which hold the models; the training is in
-`figure_runs.py`.
+The command line is in `command_line.py`, the training in `figure_runs.py`.
 """
 
-import argparse
 import json
-import os
 import time
-from pathlib import Path
 
-from figure_runs import BATCH_SIZE, MODES, initial_run, schedules, sequential_runs
+from figure_runs import initial_run, schedules, sequential_runs
 from jobs import versions
+from protocol import MODES
 
 from keras_fdr import Record, landscape, plots
 
-WHAT = {
-    1: "Approach to stationarity at η = 0.1 (FDR1): one run of 100 epochs.",
-    2: "The two sides of FDR1 in sequential runs over learning rates.",
-    3: "FDR2 against the learning rate, from the runs of figure 2.",
-    4: "Preset against adaptive learning rates: two runs of 400 epochs.",
-}
 
-
-def main(protocol, description, arguments=None):
+def make(protocol, args):
     """Runs what a figure needs, keeps it as JSON and draws it.
 
     Args:
         protocol: The `Protocol` of a model.
-        description: String, for `--help`.
-        arguments: List of strings. Defaults to `None`, those of the command line.
+        args: What `command_line.parse` returned.
     """
-    args = parse(protocol, description, arguments)
     args.output.mkdir(parents=True, exist_ok=True)
     args.work = args.output / f"{protocol.name}_runs"
     if not args.draw:
@@ -48,78 +36,6 @@ def main(protocol, description, arguments=None):
     if protocol.default_examples:
         full += " --examples 0"
     print(f"\nThe paper: --figure {args.figure} {full}; --help has the rest.")
-
-
-def parse(protocol, description, arguments=None):
-    """The command line. `--figure 3 --help` shows what figure 3 takes."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--figure", type=int, choices=WHAT, default=1)
-    figure = first.parse_known_args(arguments)[0].figure
-
-    parser = argparse.ArgumentParser(
-        description=f"{description}\nFigure {figure}: {WHAT[figure]}\n"
-        "Defaults below are those of this figure.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    def add(name, help, **settings):
-        if "default" in settings:
-            help += " (default: %(default)s)"
-        parser.add_argument(f"--{name}", help=help, **settings)
-
-    add("figure", "which figure", type=int, choices=WHAT, default=1)
-    scale = protocol.default_scale[figure]
-    add("scale", "fraction of the paper's epochs", type=_positive, default=scale)
-    add(
-        "examples",
-        f"how many training images, at least {BATCH_SIZE}; 0 for all",
-        type=_examples,
-        default=protocol.default_examples.get(figure, 0),
-    )
-    if figure in (2, 3):
-        add("seeds", "how many", type=_count, default=protocol.default_seeds)
-        add(
-            "mode",
-            "batches of the shuffled data, or drawn independently",
-            choices=MODES,
-            default="paper",
-        )
-    if figure != 1:
-        add(
-            "full-batch-every",
-            "epochs from one full-batch pass to the next",
-            type=_count,
-            default=1,
-        )
-        cores = os.cpu_count()
-        add("processes", "to share the runs", type=_count, default=cores)
-    add("data-dir", "folder of tensorflow-datasets")
-    add("output", "folder of all files", type=Path, default=Path("."))
-    add("resume", "go on with what is in --output", action="store_true")
-    add("draw", "only draw the JSON in --output", action="store_true")
-    args = parser.parse_args(arguments)
-    args.examples = args.examples or None
-    return args
-
-
-def _positive(text):
-    if not 0 < (number := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
-    return number
-
-
-def _examples(text):
-    if (number := int(text)) and number < BATCH_SIZE:
-        raise argparse.ArgumentTypeError(
-            f"must be 0 or at least {BATCH_SIZE}, a batch. Received: {text}"
-        )
-    return number
-
-
-def _count(text):
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
-    return number
 
 
 def _run(protocol, args):

@@ -12,10 +12,7 @@ that was stopped goes on from its last finished stage. The paper's own models ar
 import argparse
 from pathlib import Path
 
-import keras
 from data import load
-
-from keras_fdr import FDRSGD, landscape, plots
 
 MODES = ("independent", "paper")
 # (η, epochs).
@@ -26,6 +23,10 @@ BATCH_SIZE = 32
 
 def build_model():
     """A 64-32-10 network, compiled for SGD without momentum."""
+    import keras
+
+    from keras_fdr import FDRSGD
+
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
@@ -52,6 +53,10 @@ def main():
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--output", type=Path, default=Path("."))
     args = parser.parse_args()
+    # TensorFlow takes seconds to import, for which `--help` need not wait.
+    import keras
+
+    from keras_fdr import landscape, plots
 
     def scaled(stage):
         learning_rate, epochs = stage

@@ -10,13 +10,14 @@ epochs, and writes a JSON file and a picture; `--scale 1 --seeds 4` is the paper
 Figures 2 and 3 come from one run, which goes on from the end of figure 1.
 """
 
-import keras
-from figure_runs import Protocol
-from figures import main
+from command_line import main
+from protocol import Protocol
 
 
 def network():
     """The network of appendix B.1."""
+    import keras
+
     dense = keras.layers.Dense
     return keras.Sequential(
         [

@@ -10,10 +10,7 @@ has come to 1, the learning rate has done its work and is cut.
 import argparse
 from pathlib import Path
 
-import keras
 from data import NAMES, load
-
-from keras_fdr import FDRSGD, FDRCallback, plots, shuffled_batches
 
 
 def main():
@@ -24,6 +21,10 @@ def main():
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--output", type=Path, default=Path("."))
     args = parser.parse_args()
+    # TensorFlow takes seconds to import, for which `--help` need not wait.
+    import keras
+
+    from keras_fdr import FDRSGD, FDRCallback, plots, shuffled_batches
 
     keras.utils.set_random_seed(0)
     train, test = load(args.dataset, args.data_dir)

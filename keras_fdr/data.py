@@ -113,6 +113,9 @@ def _read(batches: tf.data.Dataset) -> Any:
 def _batches_of(arrays: Any) -> tf.data.Dataset:
     examples = _length(arrays)
     size = _batch_size(arrays, examples)
+    if size == examples:
+        # To start an iterator over a map would take longer than such a batch.
+        return tf.data.Dataset.from_tensors(arrays)
     starts = tf.data.Dataset.range(0, examples, size)
 
     def batch(start: tf.Tensor) -> Any:

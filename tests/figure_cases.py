@@ -1,7 +1,7 @@
 """The paper's protocol in small, on scikit-learn's digits."""
 
 import keras
-from figure_runs import Protocol
+from protocol import Protocol
 
 
 def network():

@@ -68,14 +68,11 @@ class Twin:
         momentum: μ.
         dampening: ν.
         theta: The weights at the start, shape `(chains, P)`.
-        independent: Whether v·∇f is measured with the full-batch gradient; if not,
-            it is the average of v(t)·∇f^B over steps, footnote 5.
     """
 
-    def __init__(self, problem, momentum, dampening, theta, independent=True):
+    def __init__(self, problem, momentum, dampening, theta):
         self.problem, self.mu, self.nu = problem, momentum, dampening
         self.theta = np.array(theta, dtype=np.float64)
-        self.independent = independent
 
     def stage(self, eta, epochs, count):
         """Trains from v = 0 for `count` epochs.
@@ -89,7 +86,7 @@ class Twin:
         passes, at_step, rows, t = [], [], [], 0
         for number, epoch in enumerate(epochs):
             late = number >= count // 2
-            measured = np.full((len(v), 6), np.nan)
+            measured = np.full((len(v), 4), np.nan)
             for step, batch in enumerate(epoch.batches, start=1):
                 g = self._gradient(self.theta, batch)
                 v_next = mu * v - (1 - nu) * g  # eq. (10)
@@ -108,18 +105,16 @@ class Twin:
                 passes.append(measured)
                 at_step.append(number * len(epoch.batches) + epoch.at)
         assert number + 1 == count
-        loss, norm, v_grad_f, o_fb, noise, velocity = np.mean(passes, axis=0).T
+        loss, norm, noise, velocity = np.mean(passes, axis=0).T
         o_l, o_r, g_g, v_g = np.mean(rows, axis=0)
         away = at_step - np.mean(at_step, axis=0)
         losses = np.array(passes)[:, :, 0]
         rise = np.sum(away * losses, axis=0) / np.sum(away**2, axis=0)
-        if not self.independent:
-            v_grad_f, o_fb = v_g, (1 - nu) * norm - mu * v_g
         return {
             "full_batch_loss": loss,
             "full_batch_gradient_norm_squared": norm,
-            "full_batch_velocity_gradient": v_grad_f,
-            "full_batch_dissipation": o_fb,
+            "full_batch_velocity_gradient": v_g,  # Footnote 5.
+            "full_batch_dissipation": (1 - nu) * norm - mu * v_g,
             "full_batch_drift": -rise / eta,
             "velocity_curvature": velocity,
             "noise_curvature": noise,
@@ -132,7 +127,6 @@ class Twin:
         problem, mu, nu = self.problem, self.mu, self.nu
         everything = np.arange(len(problem.y))
         grad_f = self._gradient(theta, everything)
-        v_grad_f = _dot(v, grad_f) if mu else np.zeros(len(v))
         norm = _dot(grad_f, grad_f)
         residual = theta @ problem.x.T - problem.y
         loss = (np.mean(residual**2, axis=1) + problem.l2 * _dot(theta, theta)) / 2
@@ -142,14 +136,7 @@ class Twin:
             v_next = mu * v - (1 - nu) * g
             noise = noise + _dot(g, self._product(g, second))
             velocity = velocity + _dot(v_next, self._product(v_next, second))
-        columns = [
-            loss,
-            norm,
-            v_grad_f,
-            (1 - nu) * norm - mu * v_grad_f,
-            noise / draws.shape[1],
-            velocity / draws.shape[1],
-        ]
+        columns = [loss, norm, noise / draws.shape[1], velocity / draws.shape[1]]
         return np.stack(columns, axis=1)
 
     def _gradient(self, theta, batch):

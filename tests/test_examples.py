@@ -34,6 +34,34 @@ def run(*arguments, cwd):
     return done.stdout
 
 
+EXAMPLES = (
+    "cifar10_cnn",
+    "export_savedmodel",
+    "landscape",
+    "mnist_mlp",
+    "multi_worker",
+    "quickstart",
+)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_help_does_not_wait_for_tensorflow(name, tmp_path):
+    path = ROOT / "examples" / f"{name}.py"
+    code = f"""
+import runpy, sys
+sys.path.insert(0, {str(path.parent)!r})
+sys.argv = [{str(path)!r}, "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert end.code == 0
+else:
+    raise AssertionError("no --help")
+assert not {{"keras", "keras_fdr", "tensorflow"}} & set(sys.modules)
+"""
+    assert "usage:" in run("-c", code, cwd=tmp_path)
+
+
 def test_quickstart(tmp_path):
     """The main job at its defaults: columns, at least one cut, two pictures."""
     printed = run(ROOT / "examples" / "quickstart.py", cwd=tmp_path)

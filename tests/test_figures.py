@@ -11,9 +11,9 @@ from figure_cases import PROTOCOL
 # Beside each other in `examples/`, which `figure_cases` has put on the path.
 # isort: split
 import cifar10_cnn
+import command_line
 import data
 import figure_runs
-import figures
 import jobs
 import mnist_mlp
 
@@ -33,11 +33,11 @@ class Reports(list):
 
 
 def figure(number, *arguments):
-    figures.main(PROTOCOL, "", ["--figure", str(number), *map(str, arguments)])
+    command_line.main(PROTOCOL, "", ["--figure", str(number), *map(str, arguments)])
 
 
 def arguments(tmp_path, number):
-    args = figures.parse(PROTOCOL, "", ["--figure", str(number)])
+    args = command_line.parse(PROTOCOL, "", ["--figure", str(number)])
     args.work = tmp_path
     return args
 

@@ -48,7 +48,7 @@ def test_rows_are_those_of_the_twin(mu, nu, jit, mode):
     def epochs(seeds, stage, count):
         return package_epochs(PROBLEM, 4, independent, seeds, stage, count)
 
-    twin = Twin(PROBLEM, mu, nu, START[None], independent)
+    twin = Twin(PROBLEM, mu, nu, START[None])
     twin.stage(INITIAL[0], epochs([0], 0, INITIAL[1]), INITIAL[1])
     twin.theta = np.repeat(twin.theta, len(seeds), axis=0)
     for stage, (rate, count) in enumerate(STAGES):

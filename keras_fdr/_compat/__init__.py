@@ -45,6 +45,7 @@ from keras_fdr._compat.optimizers import (
     merge_call,
     open_loss_scaling,
 )
+from keras_fdr._compat.saving import traced_for_saving
 from keras_fdr._compat.variables import (
     OptionalInCheckpoints,
     variables_outside_of_traces,
@@ -84,6 +85,7 @@ __all__ = [
     "random_seed",
     "shuffles_arrays",
     "takes_training",
+    "traced_for_saving",
     "twice_differentiable",
     "variables_outside_of_traces",
     "xla_compiles",

@@ -184,7 +184,8 @@ def _trainer(
     for name, (function, arguments) in parts.items():
         compiled = tf.function(function, input_signature=arguments, autograph=False)
         setattr(trainer, name, compiled)
-        endpoints[name] = compiled.get_concrete_function()
+        with _compat.traced_for_saving():
+            endpoints[name] = compiled.get_concrete_function()
     trainer.model_variables = [v.value for v in model.variables]
     trainer.weights = [v.value for v in optimizer.weights]
     trainer.optimizer_variables = [v.value for v in model.optimizer.variables]

@@ -66,13 +66,15 @@ def sweep(
     There are two modes:
 
     - `"independent"`: each mini-batch is drawn independently of all others. The passes
-      are at random steps, one an epoch. v·∇f is measured with the full-batch gradient.
-      FDR2 holds in this mode.
+      are at random steps, one an epoch. FDR2 holds in this mode.
     - `"paper"`: the data are reshuffled in each epoch, and the passes are at the ends
-      of epochs. v·∇f is the average of v(t)·∇f^B over steps (footnote 5), where ∇f^B is
-      the mini-batch gradient. The mini-batches of one epoch are then anti-correlated,
-      and the passes always come after a whole shuffle. So at small η, O_FB (the left
-      side of FDR2) comes out too small, or even negative.
+      of epochs. The mini-batches of one epoch are then anti-correlated, and the passes
+      always come after a whole shuffle. So at small η, O_FB (the left side of FDR2)
+      comes out too small, or even negative.
+
+    In both modes |∇f|² is that of the passes. v·∇f is the average of v(t)·∇f^B over
+    all steps (footnote 5), where ∇f^B is the mini-batch gradient. For independent
+    mini-batches it has the same mean as v·∇f at the passes, and far less noise.
 
     The model is left as it was found.
 
@@ -326,12 +328,12 @@ class _Run:
         row["full_batch_drift"] = float(fall / learning_rate)
         for name in ("dissipation", "fluctuation", "gradient_norm_squared"):
             row[name] = record.half_running_average(name)
-        if not self._independent:
-            mu, nu = self._optimizer.momentum, self._optimizer.dampening
-            norm_squared = row["full_batch_gradient_norm_squared"]
-            v_g = record.half_running_average("velocity_gradient")  # footnote 5
-            row["full_batch_velocity_gradient"] = v_g
-            row["full_batch_dissipation"] = (1 - nu) * norm_squared - mu * v_g
+        # The passes are too few for v·∇f: its mean over all steps is far less noisy.
+        v_g = record.half_running_average("velocity_gradient")  # footnote 5
+        mu, nu = self._optimizer.momentum, self._optimizer.dampening
+        norm_squared = row["full_batch_gradient_norm_squared"]
+        row["full_batch_velocity_gradient"] = v_g
+        row["full_batch_dissipation"] = (1 - nu) * norm_squared - mu * v_g
         return {
             "learning_rate": float(learning_rate),
             "steps": record.steps,

@@ -30,7 +30,7 @@ class SweepRow:
         passes: Integer, the number of full-batch passes in its newest half.
         full_batch_loss: Float, f.
         full_batch_gradient_norm_squared: Float, |∇f|².
-        full_batch_velocity_gradient: Float, v·∇f.
+        full_batch_velocity_gradient: Float, v·∇f, from v(t)·∇f^B of every step.
         full_batch_dissipation: Float, O_FB, eq. (18).
         noise_curvature: Float, Tr(HC̃), measured by Hessian-vector products.
         velocity_curvature: Float, ⟨v(t+1)ᵀ H v(t+1)⟩, measured likewise.
