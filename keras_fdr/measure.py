@@ -5,18 +5,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_fdr import _compat
 from keras_fdr.arguments import check_number
-from keras_fdr.distribution.reduction import ReplicaSteps
-from keras_fdr.model_checks import check_model, refuse_assignment
+from keras_fdr.attach import attach, measured_weights
+from keras_fdr.model_checks import check_model
 from keras_fdr.observables.displacement import Displacements
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.resume_point import ResumePoint
 from keras_fdr.optimizer.sgd import FDRSGD
-
-# Steps of these move only the rows of an embedding that have a gradient.
-_SPARSE = (keras.optimizers.SGD, keras.optimizers.Adagrad)
 
 
 class MeasuredOptimizer:
@@ -78,7 +74,7 @@ class MeasuredOptimizer:
         return self.observables.weights_unchanged(self._weights_state())
 
     def _weights_state(self):
-        theta = [tf.convert_to_tensor(w) for w in _weights(self.optimizer)]
+        theta = [tf.convert_to_tensor(w) for w in measured_weights(self.optimizer)]
         return self.observables.weights_state(theta)
 
 
@@ -159,7 +155,8 @@ def measure(
         _check_options(found.observables, options, "an earlier call of `measure`")
         return MeasuredOptimizer(found)
     options.setdefault("beta", memory_of(found))
-    return _attach(model, _told_of_losses(model, optimizer), found, options)
+    attach(model, _told_of_losses(model, optimizer), found, options)
+    return MeasuredOptimizer(found)
 
 
 def measured_optimizer(model, optimizer=None):
@@ -263,112 +260,3 @@ def _check_options(observables, options, origin):
                 f"The options of a record cannot change once it is made. `{name}` is "
                 f"{theirs!r} since {origin}. Received: {name}={value!r}"
             )
-
-
-def _attach(model, outer, optimizer, options):
-    types = {"float32", *(w.dtype for w in model.trainable_weights)}
-    dtype = "float64" if "float64" in types else "float32"
-    with model.distribute_strategy.scope():
-        optimizer.observables = Displacements(
-            name="observables", dtype=dtype, **options
-        )
-        optimizer.cut_table = CutTable(name="cut_table")
-        optimizer.final_decay = DecayState(name="final_decay")
-        optimizer.progress = ResumePoint(name="progress")
-    optimizer.cut_table.may_be_missing = optimizer.progress.may_be_missing = True
-    steps, scan = ReplicaSteps(), _compat.AssignmentScan()
-    stock_apply, stock_scale_loss = optimizer.apply, outer.scale_loss
-
-    def scale_loss(loss):
-        steps.put(loss=loss)
-        return stock_scale_loss(loss)
-
-    def apply(grads, trainable_variables=None):
-        grads = list(grads)
-        if not optimizer.built and trainable_variables is not None:
-            optimizer.build(list(trainable_variables))
-        _build(optimizer)
-        refuse_assignment(scan.find(_weights(optimizer)))
-        try:
-            loss = steps.take().loss
-            present = [t for t in [*grads, loss] if tf.is_tensor(t)]
-            # Nothing happens at the end of data of unknown length, where Keras starts
-            # a step without a batch.
-            with tf.control_dependencies(present):
-                _measured_step(
-                    optimizer, lambda: stock_apply(grads, trainable_variables), loss
-                )
-        finally:
-            steps.take()
-        scan.end_step()
-
-    # Public methods of this one instance: its class, hence its files, stay the same.
-    optimizer.apply, outer.scale_loss = apply, scale_loss
-    with model.distribute_strategy.scope():
-        _build(optimizer)
-    model.train_function = None
-    return MeasuredOptimizer(optimizer)
-
-
-def _build(optimizer):
-    observables = optimizer.observables
-    if observables.built or not optimizer.built:
-        return
-    weights = _weights(optimizer)
-    # `fit` builds inside the trace of the first step.
-    with _compat.variables_outside_of_traces():
-        observables.build([w.shape for w in weights])
-        if not observables.has_names():
-            observables.name_weights([getattr(w, "path", w.name) for w in weights])
-        optimizer.cut_table.build()
-        optimizer.progress.build()
-
-
-def _weights(optimizer):
-    weights = _compat.built_weights(optimizer)
-    # Keras overwrites these, such as the scales of float8 layers, with their gradients.
-    return [w for w in weights if not getattr(w, "overwrite_with_gradient", False)]
-
-
-def _measured_step(optimizer, step, loss):
-    """One call of the optimizer's own `apply`, and the row of what it did."""
-    weights = _weights(optimizer)
-    eta = tf.constant(1.0)
-    if not hasattr(optimizer, "optimizers"):
-        eta = tf.convert_to_tensor(optimizer.learning_rate)
-    count = tf.convert_to_tensor(optimizer.iterations)
-    before = [tf.convert_to_tensor(w) for w in weights]
-    step()
-    # With accumulated gradients only some calls are steps.
-    accumulates = bool(getattr(optimizer, "gradient_accumulation_steps", None))
-    stepped = tf.not_equal(tf.convert_to_tensor(optimizer.iterations), count)
-
-    def on_device(before, loss):
-        after = [tf.convert_to_tensor(w) for w in weights]
-
-        def add():
-            return optimizer.observables(before, after, eta, loss=loss)
-
-        if accumulates:
-            keras.ops.cond(stepped, add, lambda: tf.zeros(5, "float64"))
-        else:
-            add()
-
-    def on_each_device(strategy, before, loss):
-        strategy.extended.update(
-            weights[0].value,
-            lambda _, *known: on_device(*known),
-            args=(before, loss),
-            group=False,
-        )
-
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        on_device(before, loss)
-        return
-    unknown = tf.constant(float("nan"), "float64")
-    context = tf.distribute.get_replica_context()
-    loss = context.all_reduce(
-        tf.distribute.ReduceOp.SUM,
-        unknown if loss is None else tf.cast(loss, "float64"),
-    )
-    _compat.merge_call(on_each_device, before, loss)

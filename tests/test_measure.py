@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from measure_cases import (
     OPTIMIZERS,
     RATES,
@@ -299,3 +300,47 @@ def test_velocities_cannot_be_reset():
     callback = FDRCallback(reset_velocities_on_cut=True)
     with pytest.raises(ValueError, match="needs velocities .*Received: optimizer=Adam"):
         network("adam").fit(*data(), callbacks=[callback], verbose=0)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "SGD momentum", "Adam"])
+def test_rows_of_an_embedding(name):
+    """Words come several times in a batch, and most words never come."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((3,), dtype="int32"),
+        keras.layers.Embedding(50, 4),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(OPTIMIZERS[name](), "mse")
+    words = np.random.default_rng(0).integers(0, 12, (40, 3)).astype("int32")
+    weights, callback = Weights(), FDRCallback(factor=None)
+    options = {"batch_size": 5, "shuffle": False, "verbose": 0}
+    y = data()[1]
+    for _ in range(2):
+        model.fit(words, y, epochs=2, callbacks=[callback, weights], **options)
+    assert callback.record.steps == 32
+    check_identity(model, callback, np.array(weights.theta), 1e-5)
+
+
+def test_a_step_does_not_read_the_whole_embedding():
+    """The graph has no operation that reads or copies all rows."""
+    model = keras.Sequential(
+        [keras.Input((3,), dtype="int32"), keras.layers.Embedding(50, 4)]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    measure(model)
+    words, y = np.zeros((4, 3), "int32"), np.zeros((4, 3, 4), "float32")
+    model.train_on_batch(words, y)
+    function = tf.function(model.train_step, autograph=False)
+    graph = function.get_concrete_function((words, y)).graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    shapes = [
+        shape
+        for node in nodes
+        if node.op == "ReadVariableOp"
+        for shape in node.attr["_output_shapes"].list.shape
+    ]
+    whole = [s for s in shapes if [d.size for d in s.dim] == [50, 4]]
+    assert whole == []

@@ -33,6 +33,7 @@ ORDER = (
     "observables",
     "distribution",
     "optimizer",
+    "attach",
     "measure",
     "full_batch",
     "restart",
