@@ -139,3 +139,10 @@ def test_missing_settings_are_named():
 def test_other_names_of_columns_are_refused(name):
     with pytest.raises(ValueError, match="`name` must be one of.*Received: name="):
         table().column(name)
+
+
+def test_a_row_is_read_like_one_of_a_table():
+    row = SweepRow(seed=0, stage=1, learning_rate=0.1)
+    assert row["stage"] == 1
+    with pytest.raises(KeyError, match="loss"):
+        row["loss"]

@@ -19,8 +19,8 @@ class SweepRow:
     Example:
 
     >>> row = SweepRow(seed=0, stage=1, learning_rate=0.1, full_batch_loss=2.5)
-    >>> row.full_batch_loss
-    2.5
+    >>> row.full_batch_loss, row["full_batch_loss"]
+    (2.5, 2.5)
 
     Args:
         seed: Integer, which seed.
@@ -66,6 +66,12 @@ class SweepRow:
         if not isinstance(other, SweepRow):
             return NotImplemented
         return self.to_dict() == other.to_dict()
+
+    def __getitem__(self, name: str) -> Any:
+        """A number by its name, as in a row of a table."""
+        if name not in COLUMNS:
+            raise KeyError(name)
+        return getattr(self, name)
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a dictionary for a file, without numbers that are NaN."""
