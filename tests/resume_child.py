@@ -13,7 +13,14 @@ import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from keras_fdr import FDRSGD, FDRCallback, FDRObservables, Record, shuffled_batches
+from keras_fdr import (
+    FDRSGD,
+    FDRCallback,
+    FDRObservables,
+    Record,
+    measure,
+    shuffled_batches,
+)
 
 EXAMPLES, BATCH = 200, 20
 
@@ -108,8 +115,8 @@ def save_records(path, connection):
             connection.send("begun")
 
 
-def train(folder, epochs, connection, kind=None, count=0, wait=True):
-    """Trains, or goes on, and writes what came out."""
+def train(folder, epochs, connection, stock=False, kind=None, count=0, wait=True):
+    """Trains, or continues, with `FDRSGD` or a stock optimizer, and writes the end."""
     # A fork of a process with threads is not sound.
     with open("/proc/self/status") as status:
         assert "Threads:\t1\n" in status.read()
@@ -127,12 +134,17 @@ def train(folder, epochs, connection, kind=None, count=0, wait=True):
         ]
     )
     # Few blocks: that they merge is part of what goes on.
-    observables = FDRObservables(16, center="initial", per_variable=True)
+    options = {"capacity": 16, "center": "initial", "per_variable": True}
+    optimizer = FDRSGD(0.3, 0.9, l2=0.05, observables=FDRObservables(**options))
+    if stock:
+        optimizer = keras.optimizers.SGD(0.3, 0.9, weight_decay=0.3)
     model.compile(
-        FDRSGD(0.3, 0.9, l2=0.05, observables=observables),
+        optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    if stock:
+        measure(model, **options)
     model.fit(
         shuffled_batches(*arrays, BATCH, seed=7),
         shuffle=False,
@@ -152,7 +164,6 @@ def train(folder, epochs, connection, kind=None, count=0, wait=True):
             keras.callbacks.BackupAndRestore("backup", double_checkpoint=True),
         ],
     )
-    optimizer = model.optimizer
     layers = optimizer.observables, optimizer.cut_table, optimizer.progress
     kept = [*model.variables, *optimizer.variables]
     kept += [v for layer in layers for v in layer.variables]

@@ -53,7 +53,7 @@ def test_a_record_file_is_whole_after_any_kill(context, tmp_path):
     assert max(steps) > 5
 
 
-def run(context, folder, epochs, rng=None, kind=None):
+def run(context, folder, epochs, rng=None, kind=None, stock=False):
     """One process; the last moment that it told of, or `None` if it ended by itself."""
     count = int(rng.integers(MOMENTS[kind])) if kind else 0
     delay = rng.uniform(0, 0.02) if kind else 0.0
@@ -61,7 +61,7 @@ def run(context, folder, epochs, rng=None, kind=None):
     process = context.Process(
         target=resume_child.train,
         # In the compiled step there is no waiting: the kill comes when it comes.
-        args=(str(folder), epochs, theirs, kind, count, kind != "batch"),
+        args=(str(folder), epochs, theirs, stock, kind, count, kind != "batch"),
     )
     process.start()
     theirs.close()
@@ -98,14 +98,14 @@ def assert_same_end(folder, reference, epochs):
     assert count == len(theirs) == epochs
 
 
-def kill_and_restart(context, tmp_path, kinds, epochs, seed):
+def kill_and_restart(context, tmp_path, kinds, epochs, seed, stock=False):
     rng = np.random.default_rng(seed)
     folder, reference = tmp_path / "killed", tmp_path / "reference"
     folder.mkdir()
     reference.mkdir()
-    run(context, reference, epochs)
-    hit = Counter(run(context, folder, epochs, rng, kind) for kind in kinds)
-    run(context, folder, epochs)
+    run(context, reference, epochs, stock=stock)
+    hit = Counter(run(context, folder, epochs, rng, kind, stock) for kind in kinds)
+    run(context, folder, epochs, stock=stock)
     assert_same_end(folder, reference, epochs)
     # There was something to get wrong.
     with np.load(reference / "result.npz") as result:
@@ -113,7 +113,9 @@ def kill_and_restart(context, tmp_path, kinds, epochs, seed):
     assert 2 <= len(cuts) < epochs - 2
     row = newest_rows(reference)[0]["1"]
     columns = ("fdr_dissipation", "fdr_fluctuation", "fdr_ratio", "learning_rate")
-    columns += ("full_batch_loss", "full_batch_dissipation", "full_batch_accuracy")
+    columns += ("full_batch_loss", "full_batch_gradient_norm", "full_batch_accuracy")
+    if not stock:
+        columns += ("full_batch_dissipation",)
     assert all(np.isfinite(float(row[column])) for column in columns)
     print(f"killed at {dict(hit)}, {len(cuts)} cuts")
     return hit
@@ -121,6 +123,13 @@ def kill_and_restart(context, tmp_path, kinds, epochs, seed):
 
 def test_killed_at_each_kind_of_moment(context, tmp_path):
     hit = kill_and_restart(context, tmp_path, list(MOMENTS), epochs=14, seed=0)
+    assert set(hit) >= {"pass", "cut", "save", "saved"}
+
+
+def test_a_stock_optimizer_is_killed_at_each_kind_of_moment(context, tmp_path):
+    hit = kill_and_restart(
+        context, tmp_path, list(MOMENTS), epochs=14, seed=0, stock=True
+    )
     assert set(hit) >= {"pass", "cut", "save", "saved"}
 
 
