@@ -6,7 +6,6 @@ seeds are fixed.
 """
 
 import keras
-import numpy as np
 import pytest
 from measure_cases import OPTIMIZERS
 from measure_chains import Chains
@@ -43,7 +42,7 @@ def test_every_optimizer_is_in_one_of_the_tables():
 
 def check_ratio(name, burn_in, steps):
     optimizer = STATIONARY[name]()
-    chains = Chains(optimizer, 16, seed=1)
+    chains = Chains(optimizer, 16, seed=2)
     if name == "Nadam":
         # Its momentum grows over tens of thousands of steps.
         optimizer.iterations.assign(10**6)
@@ -64,4 +63,5 @@ def test_momentum():
 @pytest.mark.statistics
 @pytest.mark.parametrize("name", STATIONARY)
 def test_ratio_is_one(name):
-    assert np.isfinite(check_ratio(name, 2000, 1000))
+    # The error falls as 1/T. A test with a larger one could hardly fail.
+    assert check_ratio(name, 2000, 8000) < 0.1
