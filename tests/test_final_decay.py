@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from replica_runs import mirrored
 from test_callback import Script, compiled, fit
 
 from keras_fdr import FDRSGD, DriftRule, FDRCallback, FinalDecay, export_trainer
@@ -122,9 +123,7 @@ def test_picked_up_in_the_middle_of_the_plan(digits):
 
 
 def test_under_a_strategy(digits):
-    devices = tf.config.list_logical_devices("CPU")[:2]
-    strategy = tf.distribute.MirroredStrategy([d.name for d in devices])
-    with strategy.scope():
+    with mirrored(2).scope():
         model = compiled(FDRSGD(0.1, l2=0.01))
     history = fit(model, digits, [callback_of("sddd", 0.25)], epochs=4)
     np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05], rtol=1e-6)

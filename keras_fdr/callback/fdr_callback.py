@@ -403,13 +403,13 @@ class FDRCallback(keras.callbacks.Callback):
             newest = observables.newest_learning_rate()
             before = record.learning_rate if varies else self._record_learning_rate
             effect = (
-                "The record averages over these rates."
+                "the record averages over these rates."
                 if varies
-                else "The record restarted at t = 0."
+                else "the record restarted at t = 0."
             )
             notice(
                 "The learning rate was changed inside a record by someone else than "
-                f"`FDRCallback` (from {before:.6g} to {newest:.6g}). {effect} "
+                f"`FDRCallback` (from {before:.6g} to {newest:.6g}): {effect} "
                 "Pass `factor=None` to leave the schedule to the other."
             )
         if record.first_nonfinite("dissipation", "fluctuation"):
