@@ -61,7 +61,7 @@ def test_logging_before_the_columns_is_warned_of(tmp_path):
 
 
 def test_nothing_to_say(tmp_path):
-    """The order of the README, with data in a fixed order."""
+    """The order of docs/resume.md, with data in a fixed order."""
     callbacks = [
         FDRCallback(),
         CSVLogger(tmp_path / "log.csv", append=True),

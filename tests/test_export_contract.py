@@ -50,10 +50,10 @@ def test_the_model_stays_as_it_is(tmp_path):
         assert float(logs[name]) == pytest.approx(value, rel=1e-5)
 
 
-def test_readme(tmp_path, monkeypatch):
+def test_lines_of_the_docs(tmp_path, monkeypatch):
     """The lines of its section, as they stand."""
     monkeypatch.chdir(tmp_path)
-    section = (Path(__file__).parent.parent / "README.md").read_text()
+    section = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
     section = section.split("## Export\n")[1].split("\n## ")[0]
     lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
     found = {"keras_fdr": keras_fdr, "model": linear(), "batches": [(X, Y)] * 3}

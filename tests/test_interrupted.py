@@ -61,16 +61,15 @@ def test_goes_on_bitwise(digits, tmp_path, name):
         np.testing.assert_array_equal([rows[e][column] for e in range(EPOCHS)], values)
 
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+RESUME = (Path(__file__).parent.parent / "docs" / "resume.md").read_text()
 
 
 # The log of the interrupted run stays open.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_the_lines_of_the_readme(tmp_path, monkeypatch, digits):
+def test_the_lines_of_the_docs(tmp_path, monkeypatch, digits):
     """They run, without a warning, and again after an interruption."""
     monkeypatch.chdir(tmp_path)
-    section = README[README.index("## Save, kill, resume") :]
-    section = section[: section.index("\n## ")]
+    section = RESUME[RESUME.index("## Save, kill, resume") :]
     (block,) = re.findall("```python\n(.*?)```", section, re.S)
     block = block.replace("tf.config.experimental.enable_op_determinism()", "")
     assert "epochs=40" in block
