@@ -189,5 +189,5 @@ def _moving_rows(
 
 def _read(weight: keras.Variable, rows: Any) -> tf.Tensor:
     if rows is None:
-        return tf.convert_to_tensor(weight)
+        return tf.convert_to_tensor(weight.value)
     return weight.value.sparse_read(rows)
