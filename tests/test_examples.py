@@ -115,7 +115,7 @@ def test_mnist_mlp(tmp_path):
     example = ROOT / "examples" / "mnist_mlp.py"
     arguments = ("--figure", 4, "--scale", 0.01, "--data-dir", TFDS.parent.resolve())
     printed = run(example, *arguments, cwd=tmp_path)
-    assert "epoch 8 of 8" in printed and "--figure 4 --scale 1" in printed
+    assert "8/8" in printed and "--figure 4 --scale 1" in printed
     result = json.loads((tmp_path / "mnist_mlp_figure4.json").read_text())
     first, second = result["histories"]["adaptive"]["fdr_ratio"][:2]
     assert 25 < first < 45 and 13 < second < 25
