@@ -52,13 +52,17 @@ def attach(
 
     def apply(grads: Sequence[Any], trainable_variables: Any = None) -> None:
         grads = list(grads)
+        if not grads:  # Keras does nothing then.
+            return stock_apply(grads, trainable_variables)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not optimizer.built:
                 optimizer.build(trainable_variables)
         _build(optimizer)
         refuse_assignment(scan.find(measured_weights(optimizer)))
-        variables = trainable_variables or _compat.built_weights(optimizer)
+        variables = trainable_variables
+        if variables is None:
+            variables = _compat.built_weights(optimizer)
         try:
             loss = steps.take().loss
             present = [t for t in [*grads, loss] if tf.is_tensor(t)]
@@ -68,12 +72,14 @@ def attach(
                 _measured_step(
                     optimizer,
                     lambda: stock_apply(grads, trainable_variables),
-                    dict(zip(map(id, variables), grads, strict=True)),
+                    # Keras says more clearly than `zip` if there are too few.
+                    dict(zip(map(id, variables), grads, strict=False)),
                     loss,
                 )
         finally:
             steps.take()
         scan.end_step()
+        return None
 
     # Public methods of this one instance: its class, hence its files, stay the same.
     optimizer.apply, outer.scale_loss = apply, scale_loss

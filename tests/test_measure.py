@@ -344,3 +344,13 @@ def test_a_step_does_not_read_the_whole_embedding():
     ]
     whole = [s for s in shapes if [d.size for d in s.dim] == [50, 4]]
     assert whole == []
+
+
+def test_an_apply_without_gradients_is_no_step():
+    model = network(OPTIMIZERS["Adam"]())
+    measured = measure(model)
+    measured.optimizer.build(model.trainable_variables)
+    measured.optimizer.apply([])
+    measured.optimizer.apply([], [])
+    assert measured.observables.record().steps == 0
+    assert int(measured.optimizer.iterations) == 0

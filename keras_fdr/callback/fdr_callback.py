@@ -55,6 +55,9 @@ class FDRCallback(keras.callbacks.Callback):
     With `final_decay` no cuts are made. The rate decays to nearly 0 over the last share
     of the epochs, and begins to do so earlier if the rule finds the run stationary.
 
+    It works with every Keras optimizer. One that is not an `FDRSGD` is measured from
+    the weights before and after each step (see `measure`), and keeps its class.
+
     The epoch's logs get `fdr_learning_rate` (the η of the epoch's newest step; also as
     `learning_rate`, which other callbacks may overwrite), `fdr_dissipation` (Ō_L),
     `fdr_fluctuation` (Ō_R), `fdr_noise_loss` (Ō_R/2: what the noise of this rate adds
@@ -282,7 +285,7 @@ class FDRCallback(keras.callbacks.Callback):
             observables.reset()
             self._warn_once(
                 "moved",
-                "Something else than the optimizer changed weights or velocities "
+                "Something other than the optimizer changed weights or velocities "
                 "within the epoch (an assignment in a layer, a callback, or a training "
                 "loop): the rows do not add up to where the weights are, by far more "
                 "than rounding. The record restarts at t = 0.",
@@ -408,7 +411,7 @@ class FDRCallback(keras.callbacks.Callback):
                 else "the record restarted at t = 0."
             )
             notice(
-                "The learning rate was changed inside a record by someone else than "
+                "The learning rate was changed inside a record by something other than "
                 f"`FDRCallback` (from {before:.6g} to {newest:.6g}): {effect} "
                 "Pass `factor=None` to leave the schedule to the other."
             )
