@@ -25,6 +25,12 @@ ADAMW_RATE, ADAMW_DECAY = 1e-3, 0.05
 # Shares of the planned steps.
 WARMUP, DECAY = 0.05, 0.2
 
+
+def quarter(shape):
+    """A decay over the last quarter of the epochs."""
+    return FinalDecay(0.25, shape)
+
+
 # Arguments of `FDRCallback`, made anew for each run.
 RULES = {
     "paper": lambda: {"rule": ThresholdRule(0.01)},
@@ -33,14 +39,20 @@ RULES = {
     "pflug": lambda: {"rule": PflugRule(), "factor": 0.1},
     "two looks": lambda: {"rule": TwoLooksRule()},
     "two looks 0.5": lambda: {"rule": TwoLooksRule(), "factor": 0.5},
-    "decay linear": lambda: {"factor": None, "final_decay": FinalDecay()},
-    "decay sqrt": lambda: {"factor": None, "final_decay": FinalDecay(shape="sqrt")},
-    "decay or paper": lambda: {"final_decay": FinalDecay()},
+    "decay linear": lambda: {"factor": None, "final_decay": quarter("linear")},
+    "decay sqrt": lambda: {"factor": None, "final_decay": quarter("sqrt")},
+    "decay or paper": lambda: {"final_decay": quarter("linear")},
     "decay or two looks": lambda: {
         "rule": TwoLooksRule(),
-        "final_decay": FinalDecay(),
+        "final_decay": quarter("linear"),
     },
-    "decay or drift": lambda: {"rule": DriftRule(), "final_decay": FinalDecay()},
+    "decay or drift": lambda: {"rule": DriftRule(), "final_decay": quarter("linear")},
+    "half": lambda: {"factor": None, "final_decay": FinalDecay(0.5, "sqrt")},
+    "half or paper": lambda: {"final_decay": FinalDecay(0.5, "sqrt")},
+    "half or drift": lambda: {
+        "rule": DriftRule(),
+        "final_decay": FinalDecay(0.5, "sqrt"),
+    },
 }
 WAYS = ("constant", "cosine", "steps", "wsd", "plateau", "adamw", *RULES)
 # The best of these at the same budget is what a way is compared with.

@@ -2,9 +2,9 @@
 
     python examples/quickstart.py
 
-takes well under a minute on two cores. The columns `fdr_dissipation` and
-`fdr_fluctuation` of the progress bar are the two sides of FDR1; when their ratio
-has come to 1, the learning rate has done its work and is cut.
+takes well under a minute on two cores. The column `fdr_ratio` of the
+progress bar is the ratio of FDR1's two sides. When it has come to 1, the learning rate
+has done its work and is cut. `fdr_noise_loss` is about what a cut would earn.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Measures the steps of any Keras optimizer, which stays what it is."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -9,6 +9,8 @@ from keras_fdr.arguments import check_number
 from keras_fdr.attach import attach, measured_weights
 from keras_fdr.model_checks import check_model
 from keras_fdr.observables.displacement import Displacements
+from keras_fdr.observables.stored_record import StoredRecord
+from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.resume_point import ResumePoint
@@ -41,41 +43,44 @@ class MeasuredOptimizer:
     # FDR1 needs no L2 term of the optimizer's own here.
     l2 = 0.0
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         self.optimizer = optimizer
         self.observables: Displacements = optimizer.observables
         self.cut_table: CutTable = optimizer.cut_table
         self.final_decay: DecayState = optimizer.final_decay
         self.progress: ResumePoint = optimizer.progress
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.optimizer, name)
 
     @property
-    def has_several_rates(self):
+    def has_several_rates(self) -> bool:
         """Whether it is a `MultiOptimizer`, whose parts have a rate each."""
         return hasattr(self.optimizer, "optimizers")
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """The learning rate of the optimizer."""
         return self.optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: float) -> None:
         self.optimizer.learning_rate = value
 
-    def seal(self):
+    def seal(self) -> None:
         """Remembers the weights, to notice who else changes them."""
         self.observables.seal(self._weights_state())
 
-    def weights_unchanged(self):
+    def weights_unchanged(self) -> bool:
         """Whether only steps have changed the weights since `seal`."""
         return self.observables.weights_unchanged(self._weights_state())
 
-    def _weights_state(self):
+    def _weights_state(self) -> WeightsState:
         theta = [tf.convert_to_tensor(w) for w in measured_weights(self.optimizer)]
         return self.observables.weights_state(theta)
+
+
+Measured: TypeAlias = MeasuredOptimizer | FDRSGD
 
 
 def measure(
@@ -86,10 +91,10 @@ def measure(
     center: str | None = None,
     capacity: int = 1024,
     per_variable: bool = False,
-) -> "MeasuredOptimizer | FDRSGD":
+) -> Measured:
     """Measures every step that an optimizer of a model takes from now on.
 
-    `FDRCallback` does this by itself when `fit` begins. Call `measure` before `fit` to
+    `FDRCallback` does this when `fit` begins. Call `measure` before `fit` to
     choose the options below, for a training loop of your own, or before
     `model.load_weights`, so that the file's record is loaded too.
 
@@ -159,7 +164,9 @@ def measure(
     return MeasuredOptimizer(found)
 
 
-def measured_optimizer(model, optimizer=None):
+def measured_optimizer(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> Measured:
     """What measures a model, which is made if there is none yet: for `FDRCallback`.
 
     Args:
@@ -175,7 +182,9 @@ def measured_optimizer(model, optimizer=None):
     return MeasuredOptimizer(found) if _has_record(found) else measure(model, optimizer)
 
 
-def is_measured(model, optimizer=None):
+def is_measured(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> bool:
     """Whether the steps of a model are measured already.
 
     Args:
@@ -186,11 +195,11 @@ def is_measured(model, optimizer=None):
     return isinstance(found, FDRSGD) or _has_record(found)
 
 
-def _has_record(optimizer):
+def _has_record(optimizer: keras.optimizers.Optimizer) -> bool:
     return isinstance(getattr(optimizer, "observables", None), Displacements)
 
 
-def memory_of(optimizer):
+def memory_of(optimizer: keras.optimizers.Optimizer) -> float:
     """β: the memory of the optimizer's first moment, a float.
 
     Args:
@@ -207,7 +216,9 @@ def memory_of(optimizer):
     return 0.0
 
 
-def _optimizer_of(model, optimizer):
+def _optimizer_of(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None
+) -> keras.optimizers.Optimizer:
     check_model(model)
     chosen = getattr(model, "optimizer", None) if optimizer is None else optimizer
     if optimizer is None:
@@ -220,7 +231,9 @@ def _optimizer_of(model, optimizer):
     return getattr(chosen, "inner_optimizer", chosen)
 
 
-def _check_single(model, compiled):
+def _check_single(
+    model: keras.Model, compiled: keras.optimizers.Optimizer | None
+) -> None:
     """Refuses a model whose optimizer is not known: it has none, or several."""
     is_optimizer = keras.optimizers.Optimizer
     others = {
@@ -243,7 +256,9 @@ def _check_single(model, compiled):
     )
 
 
-def _told_of_losses(model, optimizer):
+def _told_of_losses(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None
+) -> keras.optimizers.Optimizer:
     """The optimizer whose `scale_loss` the model calls."""
     outer = getattr(model, "optimizer", None)
     if optimizer is None or optimizer in getattr(outer, "optimizers", []):
@@ -251,7 +266,9 @@ def _told_of_losses(model, optimizer):
     return optimizer
 
 
-def _check_options(observables, options, origin):
+def _check_options(
+    observables: StoredRecord, options: dict[str, Any], origin: str
+) -> None:
     defaults = {"center": None, "capacity": 1024, "per_variable": False}
     for name, value in options.items():
         theirs = getattr(observables, name, None)

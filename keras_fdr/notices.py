@@ -36,3 +36,21 @@ def notice(message: str) -> None:
         frame, level = frame.f_back, level + 1
     # Level 1 is the frame of this function.
     warnings.warn(message, stacklevel=level)
+
+
+class Notices:
+    """Gives each notice on a subject once."""
+
+    def __init__(self) -> None:
+        self._subjects: set[str] = set()
+
+    def once(self, subject: str, message: str | None) -> None:
+        """Gives a notice, if there was none on this subject before.
+
+        Args:
+            subject: String, a name for what the message is about.
+            message: String; `None` gives nothing.
+        """
+        if message and subject not in self._subjects:
+            self._subjects.add(subject)
+            notice(message)

@@ -153,6 +153,7 @@ def train(folder, epochs, connection, stock=False, kind=None, count=0, wait=True
         callbacks=[
             Batches(at),
             FDRCallback(
+                all_columns=True,
                 threshold=0.3,
                 factor=0.8,
                 full_batch=training_set_with(at, arrays),

@@ -20,7 +20,8 @@ def callback_of(statuses, share=0.25, **arguments):
 )
 def test_rates_of_the_planned_decay(digits, shape, shapes):
     model = compiled(FDRSGD(0.1, 0.9, l2=0.01))
-    history = fit(model, digits, [callback_of("d" * 8, 0.5, shape=shape)], epochs=8)
+    callback = callback_of("d" * 8, 0.5, shape=shape, all_columns=True)
+    history = fit(model, digits, [callback], epochs=8)
     x = (np.arange(4) + 0.5) / 4
     scale = np.array(shapes) / 8 if shapes else 1 - np.sqrt(x)
     wanted = 0.1 * np.concatenate([np.ones(4), scale])

@@ -37,7 +37,7 @@ def test_random_search_measures_every_model(tmp_path, rng):
     tuner = keras_tuner.RandomSearch(
         build, objective="loss", max_trials=2, directory=tmp_path, seed=0
     )
-    callback = FDRCallback(threshold=1e9, full_batch=(x, y))
+    callback = FDRCallback(threshold=1e9, full_batch=(x, y), all_columns=True)
     seen = []
     tuner.search(x, y, epochs=2, verbose=0, callbacks=[callback, Kept(seen)])
     rates = sorted(logs["fdr_learning_rate"] for logs in seen)

@@ -24,6 +24,7 @@ ORDER = (
     "_compat",
     "snapshot",
     "saving",
+    "state_layer",
     "model_checks",
     "record",
     "data",

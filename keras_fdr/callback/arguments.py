@@ -45,6 +45,7 @@ _PLAIN = (
     "stop_at_minimum",
     "reset_velocities_on_cut",
     "verbose",
+    "all_columns",
 )
 
 
@@ -60,6 +61,7 @@ def check_arguments(
     reset_velocities_on_cut: bool,
     verbose: int,
     optimizer: keras.optimizers.Optimizer | None,
+    all_columns: bool,
 ) -> None:
     """Refuses values out of range, and arguments that contradict each other.
 
@@ -75,6 +77,7 @@ def check_arguments(
     check_verbosity(verbose)
     check_boolean("stop_at_minimum", stop_at_minimum)
     check_boolean("reset_velocities_on_cut", reset_velocities_on_cut)
+    check_boolean("all_columns", all_columns)
     if stop_at_minimum and not (factor and min_lr):
         raise ValueError(
             "`stop_at_minimum` needs a `factor` and a `min_lr` above 0, "
@@ -162,9 +165,10 @@ def config_of(callback: "FDRCallback", full_batch: bool) -> dict[str, Any]:
     for name, value in refused.items():
         if value is not None:
             raise ValueError(
-                "A configuration holds numbers, strings and objects with `get_config`, "
-                "no functions, datasets or optimizers. Create the callback without `"
-                f"{name}`, or call its constructor. Received: {name}={value}"
+                "A configuration holds numbers, strings and objects with "
+                "`get_config`. It cannot hold functions, datasets or optimizers. "
+                f"Create the callback without `{name}`, or call its constructor. "
+                f"Received: {name}={value}"
             )
     objects = {"rule": callback.rule, "final_decay": callback.final_decay}
     return {

@@ -1,10 +1,13 @@
 """The order of the batches that `fit` trains on."""
 
+import keras
+
 from keras_fdr import _compat
 from keras_fdr.batches import set_position
+from keras_fdr.measure import Measured
 
 
-def begin_epoch(callback, optimizer):
+def set_order(callback: keras.callbacks.Callback, optimizer: Measured) -> None:
     """Gives a dataset of `shuffled_batches` the order of the epoch that begins.
 
     To be called from `FDRCallback.on_epoch_begin`.
@@ -14,15 +17,15 @@ def begin_epoch(callback, optimizer):
         optimizer: The optimizer that counts the steps.
     """
     arguments = _compat.fit_call(callback, callback.model).arguments
-    # With `steps_per_epoch` the iterator of the last epoch is still in use, and it
-    # shuffles by itself when it comes to the end of the data.
+    # With `steps_per_epoch` the iterator of the last epoch is still in use. It counts
+    # the epochs of the data itself.
     if _compat.begins_iterator(arguments):
         # Keras' first variable. Its `iterations` counts groups of accumulated batches.
         steps = int(optimizer.variables[0].numpy())
         set_position(arguments.get("x"), steps)
 
 
-def repeated_order(callback):
+def repeated_order(callback: keras.callbacks.Callback) -> str | None:
     """Looks for arrays that a seeded `fit` does not reshuffle.
 
     To be called from `FDRCallback.on_train_begin`.

@@ -1,11 +1,10 @@
 """The adaptive learning-rate schedule of the paper, as a Keras callback."""
 
 import copy
-import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_fdr import _compat
 from keras_fdr.callback import final_decay as decay
@@ -17,23 +16,24 @@ from keras_fdr.callback.arguments import (
     check_final_decay,
     config_of,
 )
-from keras_fdr.callback.columns import columns_of, rate_of
-from keras_fdr.callback.data_order import begin_epoch, repeated_order
+from keras_fdr.callback.columns import columns_of
+from keras_fdr.callback.cutting import cut, note_on_rate
+from keras_fdr.callback.data_order import set_order
 from keras_fdr.callback.full_batch_logs import EpochPasses
-from keras_fdr.callback.planned import note_on_plan, relaxation_of, with_relaxation
-from keras_fdr.distribution.loss_shares import announce_shares
-from keras_fdr.distribution.trainer import check_execution
-from keras_fdr.measure import is_measured, measured_optimizer
-from keras_fdr.model_checks import check_eager_layers
-from keras_fdr.notices import notice
-from keras_fdr.optimizer.cut_table import Cut
-from keras_fdr.optimizer.sgd import FDRSGD
-from keras_fdr.record import Record
-from keras_fdr.restart.callback_list import (
-    check_neighbours,
-    prepare_restart,
-    rate_writers,
+from keras_fdr.callback.planned import relaxation_of, with_relaxation
+from keras_fdr.callback.record_checks import (
+    RecordAtStart,
+    check_after_epoch,
+    check_before_epoch,
+    warn_of_gaps,
+    warn_of_rates,
 )
+from keras_fdr.callback.run_checks import check_run, note_on_clipping, notes_on_run
+from keras_fdr.measure import Measured, is_measured, measured_optimizer
+from keras_fdr.notices import Notices
+from keras_fdr.optimizer.cut_table import Cut
+from keras_fdr.record import Record
+from keras_fdr.restart.callback_list import check_neighbours
 from keras_fdr.rules import (
     Configured,
     ThresholdRule,
@@ -58,16 +58,18 @@ class FDRCallback(keras.callbacks.Callback):
     It works with every Keras optimizer. One that is not an `FDRSGD` is measured from
     the weights before and after each step (see `measure`), and keeps its class.
 
-    The epoch's logs get `fdr_learning_rate` (the η of the epoch's newest step; also as
-    `learning_rate`, which other callbacks may overwrite), `fdr_dissipation` (Ō_L),
-    `fdr_fluctuation` (Ō_R), `fdr_noise_loss` (Ō_R/2: what the noise of this rate adds
-    to the loss if the loss is harmonic, hence about what a decay of the rate would earn
-    now), `fdr_ratio` and `fdr_stationary` (1.0 or 0.0). With `full_batch`, a
+    The epoch's logs get `learning_rate` (the η of the epoch's newest step), `fdr_ratio`
+    and `fdr_noise_loss` (Ō_R/2: what the noise of this rate adds to the loss if the
+    loss is harmonic, hence about what a decay of the rate would earn now). With
+    `all_columns` they also get `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R),
+    `fdr_stationary` (1.0 or 0.0), and `fdr_learning_rate`, a copy of `learning_rate`
+    that other callbacks do not overwrite. With `full_batch`, a
     `FullBatchPass` at the end of the epoch adds `full_batch_loss` (f),
     `full_batch_gradient_norm` (|∇f|), the compiled metrics over that dataset as
     `full_batch_<metric>`, and `full_batch_dissipation`: the half-running average of
     FDR2's left side O_FB, eq. (18), over the passes since the last cut. Epochs without
     a pass get NaN.
+
     List this callback before those that write logs or checkpoints. All that a
     decision rests on is kept in the optimizer.
 
@@ -118,6 +120,8 @@ class FDRCallback(keras.callbacks.Callback):
             of the epochs. It begins earlier if the rule finds the run stationary, and
             training then ends with it; with `factor=None` it never does. No rate of it
             is below `min_lr`. Defaults to `None`.
+        all_columns: Boolean, whether the logs get all columns named above, or the few
+            that fit into the line of an epoch. Defaults to `False`.
 
     Attributes:
         record: The `Record` of the newest epoch's end, before any cut.
@@ -130,8 +134,8 @@ class FDRCallback(keras.callbacks.Callback):
             the model has no optimizer, if its rate follows a schedule that cuts would
             fight, if a callback that saves the model is listed
             before this one, or if there are two of this class.
-        TypeError: If an argument is of a wrong type, or if `rule` returns something
-            else than a `Verdict`.
+        TypeError: If an argument is of a wrong type, or if `rule` does not return a
+            `Verdict`.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.3.
@@ -139,19 +143,20 @@ class FDRCallback(keras.callbacks.Callback):
 
     def __init__(
         self,
-        threshold=DEFAULT_THRESHOLD,
-        factor=DEFAULT_FACTOR,
-        rule=None,
-        on_stationary=None,
-        full_batch=None,
-        full_batch_every=1,
-        min_lr=0.0,
-        stop_at_minimum=False,
-        reset_velocities_on_cut=False,
-        verbose=0,
-        optimizer=None,
-        final_decay=None,
-    ):
+        threshold: float = DEFAULT_THRESHOLD,
+        factor: float | None = DEFAULT_FACTOR,
+        rule: Callable[[Record], Verdict] | None = None,
+        on_stationary: Callable[[keras.Model, Verdict], Any] | None = None,
+        full_batch: Any = None,
+        full_batch_every: int = 1,
+        min_lr: float = 0.0,
+        stop_at_minimum: bool = False,
+        reset_velocities_on_cut: bool = False,
+        verbose: int = 0,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        final_decay: decay.FinalDecay | None = None,
+        all_columns: bool = False,
+    ) -> None:
         super().__init__()
         check_arguments(
             threshold,
@@ -165,6 +170,7 @@ class FDRCallback(keras.callbacks.Callback):
             reset_velocities_on_cut,
             verbose,
             optimizer,
+            all_columns,
         )
         check_final_decay(final_decay, factor, on_stationary, stop_at_minimum)
         self.rule = rule or ThresholdRule(threshold)
@@ -176,20 +182,21 @@ class FDRCallback(keras.callbacks.Callback):
         self.verbose = verbose
         self.optimizer = optimizer
         self.final_decay = final_decay
+        self.all_columns = all_columns
         self._passes = None
         if full_batch is not None:
             self._passes = EpochPasses(full_batch, full_batch_every)
         self.record: Record | None = None
         self.verdict: Verdict | None = None
-        self._warned_of: set[str] = set()
-        self._rate_writers: list[str] = []
+        self._notices = Notices()
+        self._note_on_rate: str | None = None
 
     @property
-    def cuts(self):
+    def cuts(self) -> list[Cut]:
         """List of `Cut`, oldest first: epoch, both learning rates, ratio."""
         return self._optimizer().cut_table.read() if self.model else []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what can be checked before any weight changes."""
         del logs
         first = not is_measured(self.model, self.optimizer)
@@ -197,138 +204,62 @@ class FDRCallback(keras.callbacks.Callback):
         if first:
             # `fit` calls the function that was made before the optimizer was measured.
             self.model.make_train_function(force=True)
-        schedule = _compat.learning_rate_schedule(optimizer)
-        if (self.factor or self.final_decay) and schedule is not None:
-            raise ValueError(
-                "A learning rate that follows a schedule cannot also be cut: two "
-                "schedulers would fight. Give the optimizer a float, or pass "
-                "`factor=None` without `final_decay` to measure only. Received: "
-                f"learning_rate={schedule}"
-            )
-        check_execution(self.model)
-        if isinstance(optimizer, FDRSGD):
-            if optimizer is getattr(self.model.optimizer, "inner_optimizer", None):
-                _compat.open_loss_scaling(self.model.optimizer)
-            announce_shares(self.model, optimizer)
-        else:
-            self._check_stock(optimizer)
+        check_run(self, optimizer)
         check_neighbours(self, FDRCallback)
-        arguments = _compat.fit_call(self, self.model).arguments
-        check_eager_layers(self.model, _compat.batch_spec(arguments))
-        self._rate_writers = rate_writers(self)
+        self._note_on_rate = note_on_rate(self)
         if self.final_decay:
             decay.prepare(self, optimizer)
-        elif isinstance(self.rule, Configured) and (self.factor or self.on_stationary):
-            tau = relaxation_of(self.model, optimizer)
-            note = note_on_plan(
-                tau, self.params.get("epochs"), self.params.get("steps")
-            )
-            if note:
-                self._warn_once("plan", note)
-        note = prepare_restart(self)
-        if note:
-            self._warn_once("restart", note)
-        note = repeated_order(self)
-        if note:
-            self._warn_once("order", note)
         if self._passes:
+            arguments = _compat.fit_call(self, self.model).arguments
             self._passes.prepare(self.model, self.params.get("verbose") == 1, arguments)
-            self._warn_of_clipping(optimizer)
-        regularised = any(
-            getattr(w, "regularizer", None) for w in self.model.trainable_weights
-        )
-        if not (optimizer.l2 or regularised or optimizer.weight_decay):
-            self._warn_once(
-                "l2",
-                "The loss has no L2 term (`FDRSGD(l2=...)`, a regulariser in the "
-                "layers, or `weight_decay` of another optimizer): the weights may "
-                "drift for ever, and a stationary state need not exist (section 2.3.4 "
-                "of the paper).",
-            )
+            self._notices.once("clipping", note_on_clipping(optimizer))
+        for subject, note in notes_on_run(self, optimizer):
+            self._notices.once(subject, note)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notices weights that were changed since the record was left."""
         # State is read no earlier than here: `BackupAndRestore` restores it
         # after `on_train_begin`.
         del logs
         optimizer = self._optimizer()
-        begin_epoch(self, optimizer)
-        observables = optimizer.observables
-        loss = _compat.loss_as_given(self.model)
-        built = optimizer.built and observables.built
-        if built and observables.is_of_another_loss(loss):
-            observables.reset()
-            notice(
-                "The model was compiled with another loss since the last epoch. An "
-                "average over two losses means nothing, so the record restarts at "
-                "t = 0."
-            )
-        if built and not optimizer.weights_unchanged():
-            observables.reset()
-            notice(
-                "The weights or velocities were changed from outside since the last "
-                "epoch (by another callback, `set_weights`, `load_weights`, or the "
-                "average that `use_ema` puts in their place when training ends): the "
-                "record restarts at t = 0."
-            )
+        set_order(self, optimizer)
+        check_before_epoch(self.model, optimizer)
         if self.final_decay:
             decay.begin_epoch(self, optimizer, epoch)
-        self._restarts = observables.restart_count()
-        self._record_learning_rate = observables.recorded_learning_rate()
+        self._at_start = RecordAtStart.of(optimizer.observables)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluates the rule, cuts if it says so, and fills the logs."""
         optimizer = self._optimizer()
         observables = optimizer.observables
         stopped_by_others = self.model.stop_training
-        if observables.built and not optimizer.weights_unchanged():
-            observables.reset()
-            self._warn_once(
-                "moved",
-                "Something other than the optimizer changed weights or velocities "
-                "within the epoch (an assignment in a layer, a callback, or a training "
-                "loop): the rows do not add up to where the weights are, by far more "
-                "than rounding. The record restarts at t = 0.",
-            )
+        check_after_epoch(optimizer, self._notices)
         self.record = record = observables.record()
-        verdict = self._judge(record)
-        if isinstance(self.rule, Configured):  # A user's own rule has its own words.
-            verdict = with_relaxation(verdict, relaxation_of(self.model, optimizer))
-        if observables.per_variable:
-            by_variable = observables.record_by_variable()
-            verdict = judge_variables(self._judge, verdict, by_variable)
-        self.verdict = verdict
-        self._warn_of_breaks(observables, record)
+        self.verdict = verdict = self._verdict(record, optimizer)
+        if self.factor:
+            warn_of_rates(observables, record, self._at_start)
+        warn_of_gaps(record, self._notices)
         if logs is not None:
-            logs.update(columns_of(record, verdict, optimizer))
+            logs.update(columns_of(record, verdict, optimizer, self.all_columns))
             if self._passes:
                 logs.update(self._passes.logs(epoch, optimizer))
-        stationary = verdict.stationary and not blocking_reason(record)
-        if self.final_decay:
-            may_begin = stationary and self.factor is not None
-            self._print(decay.end_epoch(self, optimizer, epoch, may_begin))
-        elif stationary:
-            if self.on_stationary:
-                self.on_stationary(self.model, verdict)
-                observables.reset()
-            elif self.factor:
-                self._cut(epoch, optimizer, rate_of(optimizer), verdict)
+        self._act(epoch, optimizer, verdict, record)
         if not observables.built:
             return  # Without a trainable weight there are no steps.
         optimizer.seal()
         ended = self.model.stop_training and not stopped_by_others
         optimizer.progress.mark(epoch + 1, optimizer, ended)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; refused where one is a function or a dataset."""
         return config_of(self, full_batch=self._passes is not None)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "FDRCallback":
         """The callback that `get_config` describes. Its state is in the optimizer."""
         return cls(**arguments_of(config))
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FDRCallback":
         """A callback of the same arguments for another `fit`: it has no model yet."""
         new = type(self).__new__(type(self))
         memo[id(self)] = new
@@ -341,27 +272,19 @@ class FDRCallback(keras.callbacks.Callback):
                 setattr(new, name, copy.deepcopy(value, memo))
         return new
 
-    def _optimizer(self):
+    def _optimizer(self) -> Measured:
         return measured_optimizer(self.model, self.optimizer)
 
-    def _check_stock(self, optimizer):
-        """Refuses what only `FDRSGD` can do."""
-        if (self.factor or self.final_decay) and optimizer.has_several_rates:
-            names = [type(part).__name__ for part in optimizer.optimizers]
-            raise ValueError(
-                "A cut needs one learning rate, and a `MultiOptimizer` has several: "
-                "pass `factor=None` to measure only, or "
-                "`FDRCallback(optimizer=...)` to choose one of its optimizers. "
-                f"Received: a MultiOptimizer of {', '.join(names)}"
-            )
-        if self.reset_velocities_on_cut:
-            raise ValueError(
-                "`reset_velocities_on_cut` needs velocities in the paper's form: "
-                "compile the model with `keras_fdr.FDRSGD`. "
-                f"Received: optimizer={type(optimizer.optimizer).__name__}"
-            )
+    def _verdict(self, record: Record, optimizer: Measured) -> Verdict:
+        verdict = self._judge(record)
+        if isinstance(self.rule, Configured):  # A user's own rule has its own words.
+            verdict = with_relaxation(verdict, relaxation_of(self.model, optimizer))
+        if optimizer.observables.per_variable:
+            by_variable = optimizer.observables.record_by_variable()
+            verdict = judge_variables(self._judge, verdict, by_variable)
+        return verdict
 
-    def _judge(self, record):
+    def _judge(self, record: Record) -> Verdict:
         verdict = self.rule(record)
         if not isinstance(verdict, Verdict):
             raise TypeError(
@@ -370,77 +293,33 @@ class FDRCallback(keras.callbacks.Callback):
             )
         return explain_schedule(verdict, record)
 
-    def _cut(self, epoch, optimizer, old, verdict):
-        new = max(self.factor * old, self.min_lr)
-        if np.float32(new) >= np.float32(old):
-            if self.stop_at_minimum:
-                self.model.stop_training = True
-                self._print(f"Epoch {epoch + 1}: stationary at the minimum: stopping.")
-            return
-        optimizer.learning_rate = new
-        optimizer.observables.reset()
-        if self.reset_velocities_on_cut:
-            optimizer.reset_velocities()
-        if self._rate_writers:
-            self._warn_once(
-                "rate_writers",
-                f"{', '.join(self._rate_writers)} will write the learning rate after "
-                "the cut into the logs of this epoch as `learning_rate`, although the "
-                "epoch was trained with the rate before it. Read `fdr_learning_rate` "
-                "instead, which is the rate of the epoch.",
-            )
-        optimizer.cut_table.append(Cut(epoch, old, new, verdict.ratio))
-        self._print(
-            f"Epoch {epoch + 1}: learning rate cut from {old:.4g} to {new:.4g}. "
-            f"{verdict.reason}"
-        )
+    def _act(
+        self, epoch: int, optimizer: Measured, verdict: Verdict, record: Record
+    ) -> None:
+        """Does what follows from a stationary run, or from its planned end."""
+        stationary = verdict.stationary and not blocking_reason(record)
+        if self.final_decay:
+            may_begin = stationary and self.factor is not None
+            self._print(decay.end_epoch(self, optimizer, epoch, may_begin))
+        elif stationary and self.on_stationary:
+            self.on_stationary(self.model, verdict)
+            optimizer.observables.reset()
+        elif stationary and self.factor:
+            self._cut(epoch, optimizer, verdict)
 
-    def _print(self, message):
+    def _cut(self, epoch: int, optimizer: Measured, verdict: Verdict) -> None:
+        made = cut(self, optimizer, epoch, verdict)
+        if made:
+            self._notices.once("rate", self._note_on_rate)
+            old, new = made.old_learning_rate, made.new_learning_rate
+            self._print(
+                f"Epoch {epoch + 1}: learning rate cut from {old:.4g} to {new:.4g}. "
+                f"{verdict.reason}"
+            )
+        elif self.stop_at_minimum:
+            self.model.stop_training = True
+            self._print(f"Epoch {epoch + 1}: stationary at the minimum: stopping.")
+
+    def _print(self, message: str) -> None:
         if self.verbose and message:
             print(f"\n{message}")
-
-    def _warn_of_breaks(self, observables, record):
-        restarted = observables.restart_count() > self._restarts
-        varies = record.learning_rates is not None
-        if (restarted or varies) and self.factor:
-            newest = observables.newest_learning_rate()
-            before = record.learning_rate if varies else self._record_learning_rate
-            effect = (
-                "the record averages over these rates."
-                if varies
-                else "the record restarted at t = 0."
-            )
-            notice(
-                "The learning rate was changed inside a record by something other than "
-                f"`FDRCallback` (from {before:.6g} to {newest:.6g}): {effect} "
-                "Pass `factor=None` to leave the schedule to the other."
-            )
-        if record.first_nonfinite("dissipation", "fluctuation"):
-            self._warn_once("nonfinite", blocking_reason(record))
-        elif record.steps and math.isnan(_first_loss(record)):
-            self._warn_once(
-                "loss",
-                "The loss is missing in the record, so rules that need it cannot "
-                "decide: the model's `train_step` does not tell it to the optimizer. "
-                "Call `loss = self.optimizer.scale_loss(loss)` in `train_step`, "
-                "before the gradients are taken.",
-            )
-
-    def _warn_of_clipping(self, optimizer):
-        if optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue:
-            self._warn_once(
-                "clipping",
-                "FDR2 needs mini-batch gradients whose mean is the full-batch "
-                "gradient. Clipped ones are not: `full_batch_dissipation` says nothing "
-                "of the Hessian then.",
-            )
-
-    def _warn_once(self, subject, message):
-        if subject not in self._warned_of:
-            self._warned_of.add(subject)
-            notice(message)
-
-
-def _first_loss(record):
-    # NaN from the first step on is no overflow: those reach the observables as well.
-    return record.sums[0, record.names.index("loss")]

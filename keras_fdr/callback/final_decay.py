@@ -2,14 +2,19 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from keras_fdr.arguments import check_number
+from keras_fdr.measure import Measured
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.decay_state import Span
 from keras_fdr.rules.config import Configured
+
+if TYPE_CHECKING:
+    from keras_fdr.callback.fdr_callback import FDRCallback
 
 _SHAPES = {"linear": lambda x: 1 - x, "sqrt": lambda x: 1 - math.sqrt(x)}
 
@@ -119,12 +124,12 @@ def _ceil(x: float) -> int:
     return math.ceil(x * (1 - 1e-12))
 
 
-def prepare(callback, optimizer):
+def prepare(callback: "FDRCallback", optimizer: Measured) -> None:
     """Makes the variables of the decay, before Keras restores a backup into them.
 
     Args:
         callback: The `FDRCallback`, when training begins.
-        optimizer: The `FDRSGD`.
+        optimizer: What it measures.
 
     Raises:
         ValueError: If the number of planned epochs is not known.
@@ -140,15 +145,15 @@ def prepare(callback, optimizer):
             optimizer.final_decay.build()
 
 
-def begin_epoch(callback, optimizer, epoch):
+def begin_epoch(callback: "FDRCallback", optimizer: Measured, epoch: int) -> None:
     """Sets the learning rate of the epoch, from variables alone.
 
     Args:
         callback: The `FDRCallback`.
-        optimizer: The `FDRSGD`.
+        optimizer: What it measures.
         epoch: Integer, counted from 0.
     """
-    decay, epochs = callback.final_decay, callback.params["epochs"]
+    decay, epochs = _planned(callback)
     state, present = optimizer.final_decay, _rate_of(optimizer)
     span = state.read()
     if span and not span.first_epoch <= epoch < span.end:
@@ -172,19 +177,22 @@ def begin_epoch(callback, optimizer, epoch):
         optimizer.observables.reset()
 
 
-def end_epoch(callback, optimizer, epoch, stationary):
+def end_epoch(
+    callback: "FDRCallback", optimizer: Measured, epoch: int, stationary: bool
+) -> str:
     """Begins the decay early, or ends training together with the decay.
 
     Args:
         callback: The `FDRCallback`.
-        optimizer: The `FDRSGD`.
+        optimizer: What it measures.
         epoch: Integer, counted from 0.
         stationary: Boolean, whether the rule calls the run stationary and may act.
 
     Returns:
         String, what was done; empty if nothing was.
     """
-    decay, epochs, done = callback.final_decay, callback.params["epochs"], epoch + 1
+    decay, epochs = _planned(callback)
+    done = epoch + 1
     state = optimizer.final_decay
     span = state.read()
     if span:
@@ -195,6 +203,7 @@ def end_epoch(callback, optimizer, epoch, stationary):
     present = _rate_of(optimizer)
     if not stationary or done >= decay.planned(epochs, present).first_epoch:
         return ""
+    assert callback.verdict is not None, "a rule found the run stationary"
     span = decay.from_now(done, epochs, present)
     state.write(span)
     return (
@@ -203,6 +212,12 @@ def end_epoch(callback, optimizer, epoch, stationary):
     )
 
 
-def _rate_of(optimizer):
+def _planned(callback: "FDRCallback") -> tuple[FinalDecay, int]:
+    """The decay and the planned epochs."""
+    assert callback.final_decay is not None, "called only where there is one"
+    return callback.final_decay, callback.params["epochs"]
+
+
+def _rate_of(optimizer: Measured) -> float:
     # `float` of a variable fails under a distribution strategy.
     return float(optimizer.learning_rate.numpy())

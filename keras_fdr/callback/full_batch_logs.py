@@ -1,11 +1,16 @@
 """The full-batch passes of `FDRCallback`."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
 
 from keras_fdr import _compat
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.class_weights import weighted_by_class
 from keras_fdr.full_batch.passes import FullBatchPass
+from keras_fdr.measure import Measured
 from keras_fdr.optimizer.sgd import FDRSGD
 
 
@@ -17,18 +22,20 @@ class EpochPasses:
         every: Integer, epochs from one pass to the next.
     """
 
-    def __init__(self, dataset, every):
+    def __init__(self, dataset: Any, every: int) -> None:
         with _naming_the_argument():
             self._data = TrainingSet.of(dataset)
         self._every = every
         self._class_weight: dict | None = None
         self._pass: FullBatchPass | None = None
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "EpochPasses":
         """A copy that shares the data, which nothing changes, and has no pass yet."""
         return EpochPasses(self._data, self._every)
 
-    def prepare(self, model, verbose, fit_arguments):
+    def prepare(
+        self, model: keras.Model, verbose: bool, fit_arguments: dict[str, Any]
+    ) -> None:
         """Makes the pass for a model that is about to train.
 
         Args:
@@ -63,7 +70,7 @@ class EpochPasses:
         assert self._pass is not None
         self._pass.verbose = int(verbose)
 
-    def logs(self, epoch, optimizer):
+    def logs(self, epoch: int, optimizer: Measured) -> dict[str, float]:
         """The columns for the logs of this epoch's end.
 
         In an epoch without a pass they are NaN rather than missing: `CSVLogger`
@@ -88,7 +95,7 @@ class EpochPasses:
 
 
 @contextlib.contextmanager
-def _naming_the_argument():
+def _naming_the_argument() -> Iterator[None]:
     """Says in errors about `dataset` which argument of the callback that is."""
     rule = "`FDRCallback(full_batch=dataset)` needs what `FullBatchPass` takes."
     try:

@@ -7,12 +7,13 @@ import keras
 
 from keras_fdr import _compat
 from keras_fdr.callback.columns import rate_of
+from keras_fdr.measure import Measured
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.rules.relaxation import SETTLED, relaxation_steps
 from keras_fdr.rules.verdict import Verdict
 
 
-def relaxation_of(model, optimizer):
+def relaxation_of(model: keras.Model, optimizer: Measured) -> float:
     """τ of a model, from the L2 term of its optimizer and regularisers.
 
     Args:
@@ -43,7 +44,7 @@ def relaxation_of(model, optimizer):
     return math.inf
 
 
-def note_on_plan(tau, epochs, steps):
+def note_on_plan(tau: float, epochs: int | None, steps: int | None) -> str | None:
     """What to know when training is too short for the ratio to settle.
 
     Args:

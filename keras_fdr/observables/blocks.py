@@ -1,12 +1,14 @@
 """A record of fixed size: sums of rows over blocks that double in length."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_fdr.saving import SavedState
+from keras_fdr.state_layer import StateLayer, StateVariable
 
 
-class BlockSums(SavedState, keras.layers.Layer):
+class BlockSums(StateLayer):
     """Sums of equally long rows over consecutive blocks of steps.
 
     Row `t` is added to block `(t - 1) // block_length`. When all `capacity`
@@ -20,36 +22,35 @@ class BlockSums(SavedState, keras.layers.Layer):
         width: integer. The length of a row.
     """
 
-    def __init__(self, capacity, width, **kwargs):
-        super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
+    sums: keras.Variable
+    steps: keras.Variable
+    block_length: keras.Variable
+
+    def __init__(self, capacity: int, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.capacity = capacity
         self.width = width
 
-    def build(self, row_shape=None):
-        """Creates the variables; the shape is known, so it is not needed."""
-        del row_shape
-        once = {"trainable": False, "aggregation": "only_first_replica"}
-        self.sums = self.add_weight(
-            shape=(self.capacity, self.width), initializer="zeros", name="sums", **once
-        )
-        self.steps = self.add_weight(
-            shape=(), initializer="zeros", dtype="int64", name="steps", **once
-        )
-        self.block_length = self.add_weight(
-            shape=(), initializer="ones", dtype="int64", name="block_length", **once
-        )
-        self.load_waiting()
+    def state_variables(self) -> list[StateVariable]:
+        """The sums of each block, the steps t, and the steps of a full block."""
+        return [
+            StateVariable("sums", "sums", (self.capacity, self.width)),
+            StateVariable("steps", "steps", dtype="int64"),
+            StateVariable(
+                "block_length", "block_length", dtype="int64", initializer="ones"
+            ),
+        ]
 
-    def saved_settings(self):
+    def saved_settings(self) -> dict[str, Any]:
         """The size of the table."""
         return {"capacity": self.capacity, "width": self.width}
 
-    def is_full(self):
+    def is_full(self) -> tf.Tensor:
         """Scalar bool tensor: no row can be added before `merge`."""
         limit = self.capacity * tf.convert_to_tensor(self.block_length)
         return tf.equal(self.steps, limit)
 
-    def merge(self):
+    def merge(self) -> None:
         """Adds neighbouring blocks and doubles their length."""
         half = self.capacity // 2
         pairs = tf.reshape(self.sums, (half, 2, self.width))
@@ -57,13 +58,13 @@ class BlockSums(SavedState, keras.layers.Layer):
         self.sums.assign(tf.pad(merged, [[0, self.capacity - half], [0, 0]]))
         self.block_length.assign(2 * self.block_length)
 
-    def clear(self):
+    def clear(self) -> None:
         """Sets t = 0."""
         self.sums.assign(tf.zeros_like(self.sums))
         self.steps.assign(0)
         self.block_length.assign(1)
 
-    def read(self):
+    def read(self) -> dict[str, tf.Tensor]:
         """Tensors: `sums` of the blocks in use, `steps` and `block_length`."""
         steps, length = map(tf.convert_to_tensor, (self.steps, self.block_length))
         blocks = (steps + length - 1) // length
@@ -73,7 +74,7 @@ class BlockSums(SavedState, keras.layers.Layer):
             "block_length": length,
         }
 
-    def fetch(self):
+    def fetch(self) -> dict[str, Any]:
         """What `read` gives, from outside of any graph: NumPy array and integers."""
         steps, length = int(self.steps.numpy()), int(self.block_length.numpy())
         blocks = -(-steps // length)
@@ -84,7 +85,7 @@ class BlockSums(SavedState, keras.layers.Layer):
             "block_length": length,
         }
 
-    def half_running_average(self):
+    def half_running_average(self) -> tf.Tensor:
         """Ō(t) of every column, eq. (15): `Record.half_running_average` in a graph.
 
         Returns:
@@ -98,7 +99,7 @@ class BlockSums(SavedState, keras.layers.Layer):
         window = tf.reduce_sum(values["sums"][first:], axis=0)
         return window / tf.cast(steps - first * length, window.dtype)
 
-    def call(self, row):
+    def call(self, row: tf.Tensor) -> tf.Tensor:
         """Adds one row, a float64 tensor of shape `(width,)`; not when full."""
         block = tf.convert_to_tensor(self.steps) // self.block_length
         self.sums.value.scatter_add(tf.IndexedSlices(row, block))

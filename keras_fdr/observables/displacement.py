@@ -1,10 +1,15 @@
 """FDR1's two sides from what any optimizer does to the weights."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
+from keras_fdr.observables.entering import enter
 from keras_fdr.observables.stored_record import StoredRecord
-from keras_fdr.observables.weights_state import weights_state
+from keras_fdr.observables.weights_state import WeightsState, weights_state
 from keras_fdr.products import dot, float64, products_of
 
 
@@ -34,14 +39,14 @@ class Displacements(StoredRecord):
 
     may_be_missing = True
 
-    def __init__(self, beta, **kwargs):
+    def __init__(self, beta: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.beta = beta
         # A file of the optimizer alone means t = 0.
         for part in self.parts():
             part.may_be_missing = True
 
-    def build(self, theta_shape):
+    def build(self, theta_shape: Sequence[Any]) -> None:
         """Creates the record's variables, for weights of the given shapes.
 
         Args:
@@ -58,15 +63,15 @@ class Displacements(StoredRecord):
         )
         super().build(theta_shape)
 
-    def own_variables(self):
+    def own_variables(self) -> list[keras.Variable]:
         """This layer's own variables, without those of its parts."""
         return [self.memory, *super().own_variables()]
 
-    def saved_settings(self):
+    def saved_settings(self) -> dict[str, Any]:
         """What a file must agree in."""
         return {**super().saved_settings(), "beta": self.beta}
 
-    def load_nothing(self):
+    def load_nothing(self) -> None:
         """A file of a run that was not measured means t = 0."""
         if self.built:
             self.reset()
@@ -75,12 +80,12 @@ class Displacements(StoredRecord):
     @tf.function(autograph=False)
     def call(
         self,
-        theta,
-        theta_next,
-        learning_rate,
-        loss=None,
-        whole=True,
-    ):
+        theta: Sequence[tf.Tensor],
+        theta_next: Sequence[tf.Tensor],
+        learning_rate: Any,
+        loss: Any = None,
+        whole: bool = True,
+    ) -> tf.Tensor:
         """Adds one step to the record.
 
         Args:
@@ -96,12 +101,12 @@ class Displacements(StoredRecord):
         """
         eta, beta = float64(learning_rate), self.beta
 
-        def moment():
+        def moment() -> tf.Tensor:
             remembered = tf.reduce_sum(self.memory)
             return (1 - beta) / 2 * dot(theta, theta) + beta * remembered
 
-        def row():
-            self.enter(eta, theta, moment if whole else None)
+        def row() -> tf.Tensor:
+            enter(self, eta, theta, moment if whole else None)
             away = self.away_from_center(theta)
             displacement = [
                 new - old for new, old in zip(theta_next, theta, strict=True)
@@ -128,12 +133,12 @@ class Displacements(StoredRecord):
 
         return _compat.in_one_launch(row)()
 
-    def begin_record(self):
+    def begin_record(self) -> None:
         """With θ_c = θ(t) nothing is remembered: θ(t) − θ_c is 0."""
         if self.center is not None:
             self.memory.assign(tf.zeros_like(self.memory))
 
-    def weights_state(self, theta):
+    def weights_state(self, theta: Sequence[tf.Tensor]) -> WeightsState:
         """What `seal` and `weights_unchanged` take.
 
         Args:

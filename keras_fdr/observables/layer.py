@@ -1,12 +1,16 @@
 """FDR1's two sides from gradients and velocities: the paper's form."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_fdr import _compat
-from keras_fdr.arguments import check_number
+from keras_fdr.observables.arguments import check_call
+from keras_fdr.observables.entering import enter
 from keras_fdr.observables.stored_record import StoredRecord
-from keras_fdr.observables.weights_state import weights_state
+from keras_fdr.observables.weights_state import WeightsState, weights_state
 from keras_fdr.products import dot, dots, float64, products_of
 
 
@@ -51,7 +55,7 @@ class FDRObservables(StoredRecord):
     >>> observables.record().steps
     1
 
-    FDR1 holds for each weight tensor by itself: the rows of O_L and O_R are sums
+    FDR1 holds for each weight tensor separately: the rows of O_L and O_R are sums
     over tensors, and `per_variable=True` keeps the summands too.
 
     >>> observables = FDRObservables(per_variable=True)
@@ -72,7 +76,7 @@ class FDRObservables(StoredRecord):
             last 0 (footnote 4: better conditioned where θ is large; costs one
             copy of the weights). Defaults to `None`.
         per_variable: Boolean. Whether to record O_L and O_R of every weight tensor
-            by itself as well, for `record_by_variable`. No pass over the weights is
+            separately as well, for `record_by_variable`. No pass over the weights is
             added; the record grows by `3 * capacity` numbers of 8 bytes for each
             tensor. Defaults to `False`.
         **kwargs: `name` of the layer.
@@ -103,25 +107,25 @@ class FDRObservables(StoredRecord):
     @tf.function(autograph=False)
     def call(
         self,
-        theta,
-        gradient,
-        velocity,
-        learning_rate,
-        momentum,
-        dampening,
-        loss=None,
-    ):
+        theta: Sequence[tf.Tensor],
+        gradient: Sequence[tf.Tensor | None],
+        velocity: Sequence[tf.Tensor],
+        learning_rate: Any,
+        momentum: Any,
+        dampening: Any,
+        loss: Any = None,
+    ) -> tf.Tensor:
         """Measures one step and adds it to the record (see the class)."""
-        _check_call(theta, gradient, velocity, momentum, dampening)
+        check_call(theta, gradient, velocity, momentum, dampening)
         eta, mu, nu = map(float64, (learning_rate, momentum, dampening))
 
-        def moment():
+        def moment() -> tf.Tensor:
             moved, v = map(self._moved_by_steps, (theta, velocity))
             theta_theta, theta_v = dot(moved, moved), _dot(moved, v)
             return ((1 - mu) / 2 * theta_theta + mu * eta * theta_v) / (1 - nu)
 
-        def row():
-            weight, change = self.enter(eta, theta, moment)
+        def row() -> tf.Tensor:
+            weight, change = enter(self, eta, theta, moment)
             known = [i for i, g in enumerate(gradient) if g is not None]
             g = [gradient[i] for i in known]
             v = [velocity[i] for i in known] if velocity else []
@@ -165,7 +169,13 @@ class FDRObservables(StoredRecord):
 
         return _compat.in_one_launch(row)()
 
-    def weights_state(self, theta, velocity, momentum, dampening):
+    def weights_state(
+        self,
+        theta: Sequence[tf.Tensor],
+        velocity: Sequence[tf.Tensor],
+        momentum: float,
+        dampening: float,
+    ) -> WeightsState:
         """What `seal` and `weights_unchanged` take.
 
         Args:
@@ -189,7 +199,14 @@ class FDRObservables(StoredRecord):
         )
 
     @tf.function(autograph=False)
-    def measure_full_batch(self, gradient, velocity, momentum, dampening, loss):
+    def measure_full_batch(
+        self,
+        gradient: Sequence[tf.Tensor],
+        velocity: Sequence[tf.Tensor],
+        momentum: Any,
+        dampening: Any,
+        loss: Any,
+    ) -> tf.Tensor:
         """Measures FDR2's left side once and adds it to the full-batch record.
 
             O_FB = (1−ν) |∇f|² − μ v(t)·∇f,   eq. (18)
@@ -217,33 +234,5 @@ class FDRObservables(StoredRecord):
         return self.passes(tf.stack([f, g_g, v_g, (1 - nu) * g_g - mu * v_g]))
 
 
-def _dot(theta, velocity):
+def _dot(theta: Sequence[tf.Tensor], velocity: Sequence[tf.Tensor]) -> tf.Tensor:
     return dot(theta, velocity) if velocity else tf.zeros((), "float64")
-
-
-def _check_call(theta, gradient, velocity, momentum, dampening):
-    """Refuses lists that do not belong together, while the step is traced."""
-    for name, value in (("momentum", momentum), ("dampening", dampening)):
-        if not tf.is_tensor(value):
-            check_number(name, value, 0, 1, low_allowed=True)
-    lists = {"gradient": gradient}
-    if velocity:
-        lists["velocity"] = velocity
-    elif not tf.is_tensor(momentum) and momentum:
-        raise ValueError(
-            "`velocity` must have one velocity for each weight tensor where `momentum` "
-            f"is above 0. Received: no velocity, momentum={momentum}"
-        )
-    shapes = [tuple(w.shape) for w in theta]
-    for name, tensors in lists.items():
-        theirs = [None if t is None else tuple(t.shape) for t in tensors]
-        fits = len(theirs) == len(shapes) and all(
-            b is None or tf.TensorShape(a).is_compatible_with(b)
-            for a, b in zip(shapes, theirs, strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"`{name}` must have one entry for each weight tensor of `theta`, of "
-                f"the same shape. Received: shapes {theirs} for weights of the shapes "
-                f"{shapes}"
-            )

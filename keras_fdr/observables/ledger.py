@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_fdr import _compat
 from keras_fdr.observables.weights_state import WeightsState
-from keras_fdr.saving import SavedState
+from keras_fdr.state_layer import StateLayer, StateVariable
 
 # The scalar products of `products.dots` lose at most this many units of the last place
 # of |x| |y|, measured up to 2^23 elements.
@@ -21,7 +21,7 @@ _NEWEST, _CHANGED = 4, 5  # η − η₀ of the newest step, and 1 if it changed
 _DEVIATIONS = 6  # the first of the sums of η − η₀ over each block
 
 
-class Ledger(SavedState, _compat.OptionalInCheckpoints, keras.layers.Layer):
+class Ledger(_compat.OptionalInCheckpoints, StateLayer):
     """The learning rates of a record, and the exact identity as a check of the weights.
 
     η₀ is the rate that the record began with, in whose units its rows are kept. For
@@ -29,7 +29,7 @@ class Ledger(SavedState, _compat.OptionalInCheckpoints, keras.layers.Layer):
 
         Q(T) − Q(t) = Σ (O_R − O_L) over the steps from t to T,
 
-    unless something else than these steps has moved weights or velocities. Q is
+    unless something besides these steps has moved weights or velocities. Q is
     remembered at one step, the base, to compare with the rows that follow.
 
     Args:
@@ -38,22 +38,15 @@ class Ledger(SavedState, _compat.OptionalInCheckpoints, keras.layers.Layer):
 
     may_be_missing = True
 
+    entries: keras.Variable
+
     def __init__(self, capacity: int, **kwargs: Any) -> None:
-        super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.capacity = capacity
 
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the variable; its shape is known, so none is needed."""
-        del input_shape
-        # One variable: a checkpoint has all of it or nothing.
-        self.entries = self.add_weight(
-            shape=(_DEVIATIONS + self.capacity,),
-            initializer="zeros",
-            name="entries",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
-        self.load_waiting()
+    def state_variables(self) -> list[StateVariable]:
+        """One variable, so that a checkpoint has all of it or nothing."""
+        return [StateVariable("entries", "entries", (_DEVIATIONS + self.capacity,))]
 
     def saved_settings(self) -> dict[str, Any]:
         """The number of blocks."""

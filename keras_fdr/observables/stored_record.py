@@ -2,16 +2,17 @@
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_fdr import _compat
+from keras_fdr.observables.arguments import check_settings
 from keras_fdr.observables.blocks import BlockSums
 from keras_fdr.observables.ledger import Ledger
 from keras_fdr.observables.per_variable import VariableSums, unique_names
+from keras_fdr.observables.reading import read, values_of
 from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 from keras_fdr.saving import SavedState
@@ -36,23 +37,16 @@ class StoredRecord(SavedState, keras.layers.Layer):
 
     names = ROW
 
-    def __init__(self, capacity=1024, center=None, per_variable=False, **kwargs):
+    def __init__(
+        self,
+        capacity: int = 1024,
+        center: str | None = None,
+        per_variable: bool = False,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("dtype", keras.config.floatx())
         super().__init__(trainable=False, autocast=False, **kwargs)
-        if not isinstance(capacity, int) or capacity < 2 or capacity % 2:
-            raise ValueError(
-                "`capacity` must be an even integer, at least 2. "
-                f"Received: capacity={capacity}"
-            )
-        if not (center is None or (isinstance(center, str) and center == "initial")):
-            raise ValueError(
-                f'`center` must be None or "initial". Received: center={center!r}'
-            )
-        if not isinstance(per_variable, bool):
-            raise ValueError(
-                "`per_variable` must be True or False. "
-                f"Received: per_variable={per_variable!r}"
-            )
+        check_settings(capacity, center, per_variable)
         self.capacity = capacity
         self.center = center
         self.per_variable = per_variable
@@ -62,12 +56,12 @@ class StoredRecord(SavedState, keras.layers.Layer):
         if per_variable:
             self.by_variable = VariableSums(capacity, name="by_variable")
         self._centers = 0
-        self._weight_names = None
+        self._weight_names: tuple[str, ...] | None = None
         self._left_out: frozenset[int] = frozenset()
-        self._owner = None
-        self._loss = None
+        self._owner: weakref.ref | None = None
+        self._loss: str | None = None
 
-    def build(self, theta_shape):
+    def build(self, theta_shape: Sequence[Any]) -> None:
         """Creates the record's variables, for weights of the given shapes.
 
         Args:
@@ -106,12 +100,12 @@ class StoredRecord(SavedState, keras.layers.Layer):
                 setattr(self, name, weight)
         self.load_waiting()
 
-    def own_variables(self):
+    def own_variables(self) -> list[keras.Variable]:
         """This layer's own variables, without those of its parts."""
         state = [self.learning_rate, self.restarts, self.seal_of_weights]
         return state + self.theta_center
 
-    def saved_settings(self):
+    def saved_settings(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             "capacity": self.capacity,
@@ -120,11 +114,11 @@ class StoredRecord(SavedState, keras.layers.Layer):
         }
 
     @property
-    def theta_center(self):
+    def theta_center(self) -> list[keras.Variable]:
         """List of `keras.Variable`: θ_c; empty for θ_c = 0."""
         return [getattr(self, f"center_{i}") for i in range(self._centers)]
 
-    def name_weights(self, names):
+    def name_weights(self, names: Sequence[str]) -> None:
         """Sets the keys of `record_by_variable`; `FDRSGD` gives the weights' paths.
 
         Args:
@@ -141,7 +135,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
         if self.per_variable:
             self.by_variable.names = self._weight_names
 
-    def leave_out(self, positions):
+    def leave_out(self, positions: Iterable[int]) -> None:
         """Says which of the tensors are not moved by steps, hence not part of Q.
 
         Args:
@@ -149,26 +143,26 @@ class StoredRecord(SavedState, keras.layers.Layer):
         """
         self._left_out = frozenset(positions)
 
-    def away_from_center(self, theta):
+    def away_from_center(self, theta: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """θ − θ_c, as a list of tensors."""
         center = self.theta_center
         if not center:
             return list(theta)
         return [w - tf.cast(c, w.dtype) for w, c in zip(theta, center, strict=True)]
 
-    def _moved_by_steps(self, tensors):
+    def _moved_by_steps(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         return [t for i, t in enumerate(tensors) if i not in self._left_out]
 
-    def record(self):
+    def record(self) -> Record:
         """Reads the record from the device.
 
         Returns:
             A `Record`; its `steps` is 0 before the first step.
         """
-        return self._read(self.blocks, ROW)
+        return read(self, self.blocks, ROW)
 
-    def record_by_variable(self):
-        """Reads the records of the weight tensors by themselves from the device.
+    def record_by_variable(self) -> dict[str, Record]:
+        """Reads the record of each weight tensor from the device.
 
         Returns:
             Dictionary from a weight's name (see `name_weights`; `"weight_0"`, … where
@@ -188,69 +182,50 @@ class StoredRecord(SavedState, keras.layers.Layer):
         if not self.built:
             return {}
         return self.by_variable.split(
-            names=self.weight_names(), **self._values(self.by_variable)
+            names=self.weight_names(), **values_of(self, self.by_variable)
         )
 
-    def has_names(self):
+    def has_names(self) -> bool:
         """Whether the weight tensors have names, given or loaded with a record."""
         return bool(self.per_variable and self.by_variable.names)
 
-    def weight_names(self):
+    def weight_names(self) -> list[str]:
         """List of strings, the names of `record_by_variable`."""
         count = self.by_variable.weights_count
         return list(self.by_variable.names or (f"weight_{i}" for i in range(count)))
 
-    def full_batch_record(self):
+    def full_batch_record(self) -> Record:
         """Reads the record of the full-batch passes since t was last 0.
 
         Returns:
             A `Record` whose rows are passes, with its own `names`.
         """
-        return self._read(self.passes, FULL_BATCH_ROW)
+        return read(self, self.passes, FULL_BATCH_ROW)
 
-    def _read(self, blocks, names):
-        if not self.built:
-            return Record.empty(names)
-        return Record(names=names, **self._values(blocks))
-
-    def _values(self, blocks):
-        values = blocks.fetch()
-        rate = self.recorded_learning_rate()
-        return {
-            **values,
-            "learning_rate": rate,
-            "learning_rates": self._learning_rates(rate, blocks, values),
-        }
-
-    def _learning_rates(self, rate, blocks, values):
-        """The mean rate of each block of steps; `None` if the rate is constant."""
-        deviations = self.ledger.deviations(len(values["sums"]))
-        if blocks is self.passes or not deviations.any():
-            return None
-        ends = np.arange(1, len(deviations) + 1) * values["block_length"]
-        counts = np.diff(np.minimum(ends, values["steps"]), prepend=0)
-        return rate + deviations / counts
-
-    def recorded_learning_rate(self):
+    def recorded_learning_rate(self) -> float:
         """Float, η₀, the rate that the record began with; NaN before its first step."""
         return float(self.learning_rate.numpy()) if self.built else float("nan")
 
-    def newest_learning_rate(self):
+    def newest_learning_rate(self) -> float:
         """Float, η of the newest step; NaN before the first step of the record."""
         if not self.built:
             return float("nan")
         return self.recorded_learning_rate() + self.ledger.newest_deviation()
 
     # These are methods because Keras would save the layers of a property twice.
-    def parts(self):
+    def parts(self) -> list[BlockSums]:
         """The layers that hold rows."""
         return [*self._step_sums(), self.passes]
 
-    def _step_sums(self):
-        """What gets a row each step: merged and cleared together."""
+    def merge(self) -> None:
+        """Halves the blocks in use of everything that gets a row in each step."""
+        for sums in (*self._step_sums(), self.ledger):
+            sums.merge()
+
+    def _step_sums(self) -> list[BlockSums]:
         return [self.blocks, self.by_variable] if self.per_variable else [self.blocks]
 
-    def reset(self):
+    def reset(self) -> None:
         """Sets t = 0: the next step begins a new record."""
         if self.built:
             for sums in self.parts():
@@ -260,7 +235,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
             # A seal is known by its step, which the new record will reach too.
             self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
 
-    def restart_count(self):
+    def restart_count(self) -> int:
         """How often a record was cut short by a change of the learning rate."""
         return int(self.restarts.numpy()) if self.built else 0
 
@@ -292,15 +267,15 @@ class StoredRecord(SavedState, keras.layers.Layer):
             return state.checksum == int(checksum_then)
         return self.ledger.holds(state, self._sums_of_rows(), steps)
 
-    def _sealed(self):
+    def _sealed(self) -> int:
         # Below 0: files of older code have the steps here, with another checksum.
         return -1 - int(self.blocks.steps.numpy())
 
-    def _sums_of_rows(self):
+    def _sums_of_rows(self) -> tuple[float, float]:
         dissipation, fluctuation = self.blocks.sums.numpy()[:, :2].sum(axis=0)
         return float(dissipation), float(fluctuation)
 
-    def is_of_another_loss(self, loss):
+    def is_of_another_loss(self, loss: str | None) -> bool:
         """Whether steps were recorded with another loss; remembers the present one.
 
         Args:
@@ -309,7 +284,7 @@ class StoredRecord(SavedState, keras.layers.Layer):
         before, self._loss = self._loss, loss
         return before not in (None, loss) and int(self.blocks.steps.numpy()) > 0
 
-    def claim(self, optimizer):
+    def claim(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Ties the record to one optimizer, when that is built.
 
         Raises:
@@ -324,114 +299,16 @@ class StoredRecord(SavedState, keras.layers.Layer):
         # Keras would save an optimizer that is an attribute.
         self._owner = weakref.ref(optimizer)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         layer = {"name": self.name, "dtype": self.dtype_policy.name}
         return {**layer, **self.saved_settings()}
 
-    def enter(
-        self,
-        eta: tf.Tensor,
-        theta: Sequence[tf.Tensor],
-        moment: Callable[[], tf.Tensor] | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Makes room for the row of a step, or begins a record with it.
-
-        A record begins after `reset`, and when the rate changes after several steps at
-        one rate. A rate that changes at each step, as that of most schedules does, does
-        not begin a record each time: the rows are averaged.
-
-        Args:
-            eta: Scalar float64 tensor, η(t).
-            theta: List of the weights before the step.
-            moment: Function without arguments that gives η₀ Q for θ_c = 0, a scalar
-                float64 tensor; `None` where it is not known.
-
-        Returns:
-            `(weight, change)`: η(t)/η₀, by which a row is multiplied, and
-            η(t) − η(t−1), which is 0 in the first step of a record.
-        """
-        unit = tf.convert_to_tensor(self.learning_rate)
-        newest = self.ledger.newest()
-        full = self.blocks.is_full()
-
-        def begin(changed):
-            # A record of steps at the rate 0 is not worth a warning.
-            interrupted = tf.logical_and(self.blocks.steps > 0, tf.not_equal(unit, 0))
-            self.restarts.assign_add(tf.cast(interrupted, "int64"))
-            self.learning_rate.assign(eta)
-            for center, weight in zip(self.theta_center, theta, strict=False):
-                center.assign(tf.cast(weight, center.dtype))
-            for sums in self.parts():
-                sums.clear()
-            self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
-            self.begin_record()
-            q = None
-            if self.center is not None:
-                q = tf.zeros_like(eta)
-            elif moment is not None:
-                q = tf.math.divide_no_nan(moment(), eta)
-            self.ledger.begin(q, changed)
-
-        def merge():
-            for sums in (*self._step_sums(), self.ledger):
-                sums.merge()
-
-        def settle():
-            deviation = eta - unit
-            known = tf.math.is_finite(unit)
-            changed = tf.logical_and(known, tf.not_equal(deviation, newest[0]))
-            # A change after several steps at one rate, not one of many in a row.
-            lonely = tf.logical_and(tf.equal(newest[1], 0), self.blocks.steps > 1)
-            from_rest = tf.logical_and(tf.equal(unit, 0), tf.not_equal(eta, 0))
-            begins = tf.logical_or(
-                tf.logical_or(tf.logical_not(known), from_rest),
-                tf.logical_and(changed, lonely),
-            )
-            _rarely(begins, lambda: begin(changed))
-            goes_on = tf.logical_not(begins)
-            _rarely(tf.logical_and(goes_on, full), merge)
-
-            def add():
-                length = tf.convert_to_tensor(self.blocks.block_length)
-                self.ledger.add(self.blocks.steps // length, deviation, changed)
-
-            _rarely(goes_on, add)
-            change = tf.where(begins, tf.zeros_like(eta), deviation - newest[0])
-            weight = tf.math.divide_no_nan(eta, self.learning_rate)
-            return tf.stack([weight, change])
-
-        changes = tf.reduce_any(tf.not_equal(newest, 0))
-        pending = tf.not_equal(eta, unit) | changes | full
-        usual = tf.constant([1.0, 0.0], "float64")
-        weight, change = tf.unstack(_rarely(pending, settle, usual))
-        return weight, change
-
-    def begin_record(self):
+    def begin_record(self) -> None:
         """What a subclass does besides when a record begins, in the compiled step."""
 
 
-def _rarely(condition, branch, otherwise=None):
-    """What `branch` returns where `condition` holds, else the tensor `otherwise`."""
-    value = tf.zeros(()) if otherwise is None else otherwise
-
-    def taken():
-        result = branch()
-        return value if result is None else result
-
-    if not _compat.xla_compiles():
-        return tf.cond(condition, taken, lambda: value)
-    # XLA copies what a `tf.cond` may change, here the whole record, in every step: for
-    # it, a loop of no turn or one.
-    _, value = tf.while_loop(
-        lambda pending, _: pending,
-        lambda pending, _: (tf.zeros_like(pending), taken()),
-        (condition, value),
-    )
-    return value
-
-
-def _check_names(names, count):
+def _check_names(names: Sequence[str] | None, count: int) -> None:
     if names is not None and len(names) != count:
         raise ValueError(
             "`names` must have one name for each weight tensor. "
