@@ -13,7 +13,8 @@ from keras_fdr.export import functions
 from keras_fdr.export.signature import Signature, check_signature, default_signature
 from keras_fdr.model_checks import check_structure
 from keras_fdr.notices import notice
-from keras_fdr.optimizer.sgd import FDRSGD, measuring_optimizer
+from keras_fdr.optimizer.lookup import measuring_optimizer
+from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.snapshot import State
 
 

@@ -14,7 +14,7 @@ from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.landscape.compiled_loop import gather
 from keras_fdr.landscape.estimates import Estimate, mean
-from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.optimizer.lookup import measuring_optimizer
 from keras_fdr.products import dot
 
 

@@ -31,7 +31,7 @@ from keras_fdr.landscape.curvature import CurvatureSampler, check_batch_size
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.landscape.rows import SweepRow
 from keras_fdr.landscape.store import EpochBar, Store
-from keras_fdr.optimizer.sgd import measuring_optimizer
+from keras_fdr.optimizer.lookup import measuring_optimizer
 from keras_fdr.record import Record
 from keras_fdr.snapshot import State
 

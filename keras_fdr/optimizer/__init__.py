@@ -1,4 +1,4 @@
-"""The optimizer in the form of the paper, and the state of a run that it holds."""
+"""`FDRSGD`, the optimizer of the paper, and the state of a run that it holds."""
 
 from keras_fdr.optimizer.sgd import FDRSGD
 

@@ -1,20 +1,35 @@
 """What `FDRSGD` refuses, each with the reason."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_fdr.arguments import check_integer, check_number
+from keras_fdr.observables.layer import FDRObservables
 
 
-def refuse_other_dynamics(kwargs):
-    """Refuses by name what moves the weights outside eqs. (10) and (11)."""
+def refuse_other_dynamics(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Refuses arguments with which weights move outside eqs. (10) and (11).
+
+    Args:
+        kwargs: Dictionary of arguments of a Keras optimizer.
+
+    Returns:
+        The same dictionary without these arguments.
+
+    Raises:
+        ValueError: If one of these arguments is set.
+    """
     reasons = {
         "weight_decay": "decoupled decay moves the weights outside the gradient, "
         "where FDR1 does not see it; `l2` puts the decay into the loss",
-        "nesterov": "FDR1 has another right side for Nesterov's momentum; "
-        "use `momentum` without it",
+        "nesterov": "FDR1 has another right-hand side for Nesterov's momentum; use "
+        "`momentum` without it",
         "ema_overwrite_frequency": "overwriting the weights by their average during "
-        "training is no step of SGD, and FDR1 fails; `use_ema=True` without it works",
+        "training is not a step of SGD, and FDR1 does not hold then; use "
+        "`use_ema=True` without it",
     }
     for name, reason in reasons.items():
         value = kwargs.get(name)
@@ -25,8 +40,10 @@ def refuse_other_dynamics(kwargs):
     return {name: value for name, value in kwargs.items() if name not in reasons}
 
 
-def check_numbers(learning_rate, momentum, dampening, l2, accumulation_steps):
-    """Refuses numbers out of their range, and what is not a number.
+def check_numbers(
+    learning_rate: Any, momentum: Any, dampening: Any, l2: Any, accumulation_steps: Any
+) -> None:
+    """Refuses numbers out of their range, and values that are not numbers.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -53,7 +70,20 @@ def check_numbers(learning_rate, momentum, dampening, l2, accumulation_steps):
         check_integer("gradient_accumulation_steps", accumulation_steps, 2)
 
 
-def check_weights(variables):
+def check_observables(observables: FDRObservables | None) -> None:
+    """Refuses an object that cannot measure steps.
+
+    Raises:
+        TypeError: If it is not an `FDRObservables`.
+    """
+    if not (observables is None or isinstance(observables, FDRObservables)):
+        raise TypeError(
+            "`observables` must be an `FDRObservables`. "
+            f"Received: observables={observables}"
+        )
+
+
+def check_weights(variables: Sequence[keras.Variable]) -> None:
     """Refuses weights to which the relations do not apply.
 
     Args:
@@ -61,14 +91,14 @@ def check_weights(variables):
 
     Raises:
         TypeError: If one is not a `keras.Variable`.
-        ValueError: Under `ParameterServerStrategy`, and for constraints and half
-            precision.
+        ValueError: Under `ParameterServerStrategy`, or if a weight has a constraint or
+            is in half precision.
     """
     strategy = tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise ValueError(
-            "`ParameterServerStrategy` is not supported: its workers take steps of "
-            "their own on weights that others have moved, and Keras 3 does not train "
+            "`ParameterServerStrategy` is not supported: each of its workers steps "
+            "from weights that others have moved meanwhile, and Keras 3 does not train "
             "under it. Use `MirroredStrategy` or `MultiWorkerMirroredStrategy`. "
             f"Received: weights under {type(strategy).__name__}"
         )
@@ -88,6 +118,7 @@ def check_weights(variables):
         if variable.dtype not in ("float32", "float64"):
             raise ValueError(
                 "Weights must be float32 or float64: in half precision the rounding "
-                "of the update outweighs the relations. Use a `mixed_` policy, which "
-                f"keeps the weights in float32. Received: {name!r} of {variable.dtype}"
+                "of the update is larger than what the relations compare. Use a "
+                "`mixed_` policy, which keeps the weights in float32. "
+                f"Received: {name!r} of {variable.dtype}"
             )

@@ -1,6 +1,7 @@
 """The cuts of the learning rate, in a table of fixed size."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -26,7 +27,7 @@ class Cut:
 
     @property
     def reason(self) -> str:
-        """What was found, in words."""
+        """A sentence that says what was found."""
         return (
             f"Epoch {self.epoch + 1}: dissipation over fluctuation came to "
             f"{self.ratio:.4f}, so the learning rate was cut from "
@@ -38,15 +39,15 @@ class CutTable(SavedState, keras.layers.Layer):
     """The newest cuts, in variables that every checkpoint of the model carries.
 
     Args:
-        size: Integer, the number of cuts kept: the newest ones.
+        size: Integer, how many of the newest cuts are kept.
     """
 
-    def __init__(self, size=1024, **kwargs):
+    def __init__(self, size: int = 1024, **kwargs: Any) -> None:
         super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
         self.size = size
 
-    def build(self, input_shape=None):
-        """Creates the variables; they do not depend on any input."""
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. They do not depend on any input."""
         del input_shape
         once = {"trainable": False, "aggregation": "only_first_replica"}
         self.table = self.add_weight(
@@ -57,16 +58,16 @@ class CutTable(SavedState, keras.layers.Layer):
         )
         self.load_waiting()
 
-    def saved_settings(self):
+    def saved_settings(self) -> dict[str, Any]:
         """The size of the table."""
         return {"size": self.size}
 
-    def load_nothing(self):
-        """No cuts."""
+    def load_nothing(self) -> None:
+        """A file without this layer has no cuts."""
         self.count.assign(0)
 
-    def append(self, cut):
-        """Adds a `Cut`; the oldest goes when the table is full."""
+    def append(self, cut: Cut) -> None:
+        """Adds a `Cut`. If the table is full, it replaces the oldest one."""
         row = [cut.epoch, cut.old_learning_rate, cut.new_learning_rate, cut.ratio]
         table = tf.tensor_scatter_nd_update(
             self.table, [[int(self.count.numpy()) % self.size]], [row]
@@ -74,7 +75,7 @@ class CutTable(SavedState, keras.layers.Layer):
         self.table.assign(table)
         self.count.assign_add(1)
 
-    def read(self):
+    def read(self) -> list[Cut]:
         """The cuts, oldest first, as a list of `Cut`."""
         if not self.built:
             return []

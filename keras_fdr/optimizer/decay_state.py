@@ -1,6 +1,6 @@
-"""Where the final decay of the learning rate stands, in variables."""
+"""The epochs of the final decay of the learning rate, in variables."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -23,17 +23,17 @@ class Span(NamedTuple):
 class DecayState(SavedState, keras.layers.Layer):
     """The span of the final decay, which every checkpoint of the model carries.
 
-    It has variables only where `FDRCallback` has a `final_decay`, so that other runs,
-    and the files of older code, have nothing to restore here.
+    It has variables only if `FDRCallback` has a `final_decay`. So other runs, and the
+    files of older code, have nothing to restore here.
     """
 
     may_be_missing = True
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
 
-    def build(self, input_shape=None):
-        """Creates the variables; they do not depend on any input."""
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. They do not depend on any input."""
         del input_shape
         once = {
             "trainable": False,
@@ -47,12 +47,12 @@ class DecayState(SavedState, keras.layers.Layer):
         self.start_rate = self.add_weight(shape=(), name="start_rate", **once)
         self.load_waiting()
 
-    def saved_settings(self):
-        """Every run has the same variables, so nothing needs to agree."""
+    def saved_settings(self) -> dict[str, Any]:
+        """This is empty, because every run has the same variables."""
         return {}
 
     def load_nothing(self) -> None:
-        """In a file without this layer no decay has begun."""
+        """If a file has no such layer, no decay has begun."""
         self.write(None)
 
     def read(self) -> Span | None:
@@ -63,7 +63,7 @@ class DecayState(SavedState, keras.layers.Layer):
         return Span(first, epochs, float(self.start_rate.numpy()))
 
     def write(self, span: Span | None) -> None:
-        """Sets the `Span`, or with `None` that the decay has not begun."""
+        """Sets the `Span`. `None` means that the decay has not begun."""
         first, epochs, rate = span or (0, 0, 0.0)
         self.epochs_of_decay.assign([first, epochs])
         self.start_rate.assign(rate)

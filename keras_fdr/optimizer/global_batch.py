@@ -1,5 +1,8 @@
 """The gradient of a whole step: of all replicas and all accumulated batches."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,87 +12,101 @@ from keras_fdr.model_checks import refuse_assignment
 
 
 class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
-    """Hands a subclass the gradients of all weights of one update at once.
+    """Calls `update` of a subclass with the gradients of all weights of one step.
 
-    Keras calls `update_step` once a variable, so no public hook sees a whole
-    step. `_backend_apply_gradients` does, and it is also where Keras accumulates
-    gradients, clips them and keeps the moving average of the weights. This class
-    keeps those three as Keras has them and calls `update` in between.
+    Keras also accumulates gradients, clips them and keeps the moving average of the
+    weights in a step. This class does the same, and calls `update` in between.
 
-    Under several replicas Keras clips and accumulates each replica's gradient by
-    itself, and adds means over unequal shares with equal weights. Here the gradients
-    are first reduced to that of the global batch; the step that follows is that of one
-    device, run once on each device that holds the weights.
+    Under several replicas Keras clips and accumulates the gradient of each replica
+    separately. It also adds means over unequal shares with equal weights. This class
+    first reduces the gradients to that of the global batch. The step that follows is
+    that of one device, and runs once on each device that holds the weights.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._replica_steps = ReplicaSteps()
         self._scan = _compat.AssignmentScan()
 
-    def build(self, variables):
-        """Creates the slots; `variables` is the list of trainable weights."""
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the variables that accumulation and averages need.
+
+        Args:
+            variables: List of the trainable weights.
+        """
         super().build(variables)
         if self.gradient_accumulation_steps:
             self._accumulated_loss = self.add_variable(
                 shape=(), dtype="float64", name="accumulated_loss"
             )
 
-    def update(self, gradients, loss):
-        """Applies one update, to the copy of the weights on one device.
+    def update(self, gradients: list[tf.Tensor | None], loss: tf.Tensor | None) -> None:
+        """Applies one update to the copy of the weights on one device.
 
         Args:
-            gradients: list with one entry per entry of `weights`: a dense tensor,
-                of the global batch, averaged over accumulated batches, unscaled and
-                not yet clipped; or `None` for a weight that the loss does not depend
-                on.
-            loss: scalar tensor, the mini-batch loss, or `None` where unknown.
+            gradients: List with one entry for each of `weights`. It is a dense tensor,
+                the gradient of the global batch, averaged over accumulated batches,
+                unscaled and not yet clipped. It is `None` for a weight that the loss
+                does not depend on.
+            loss: Scalar tensor, the mini-batch loss, or `None` if it is not known.
         """
         raise NotImplementedError
 
-    def mean_over(self, examples):
-        """Says how the losses of the replicas make up that of the global batch.
+    def mean_over(self, examples: tf.Tensor | None) -> None:
+        """Says how the losses of R replicas make up the loss of the global batch.
 
-        To be called in the step of each replica, before `apply`. `FDRCallback` does it
-        in `fit`. Needed under more than one replica only.
+        Call this in the step of each replica, before `apply`. `FDRCallback` does it in
+        `fit`. It is needed only if there is more than one replica.
 
         Args:
-            examples: Scalar tensor: the loss is 1/R of the mean over this many
-                examples, as Keras' losses are, and shares may be unequal. `None`: the
-                losses of all replicas add up to that of the global batch, as those of
+            examples: Scalar tensor or `None`. With a tensor, the loss is 1/R of the
+                mean over this many examples, as the losses of Keras are. The shares of
+                the replicas may be unequal. With `None`, the losses of all replicas add
+                up to that of the global batch, as those of
                 `tf.nn.compute_average_loss` do.
         """
         self._replica_steps.put(announced=True, examples=examples)
 
-    def scale_loss(self, loss):
-        """Keras' hook for loss scaling, called with the loss of every step.
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Scales the loss. Keras calls this with the loss of every step.
 
-        It is the one public place inside `fit` that sees the mini-batch loss
-        with the layers' regularisers, in the same graph as the update.
+        It is the only public method inside `fit` that gets the mini-batch loss with the
+        terms of the layers' regularizers, in the same graph as the update.
+
+        Args:
+            loss: Scalar tensor.
         """
         self._replica_steps.put(loss=loss)
         return super().scale_loss(loss)
 
-    def reduce(self, gradients):
-        """The gradients of the global batch; `apply` expects them in this step then.
+    def reduce(self, gradients: list[Any]) -> list[tf.Tensor | None]:
+        """Computes the gradients of the global batch.
+
+        After this, `apply` expects these gradients in the same step.
 
         Args:
-            gradients: list of this replica's gradients, `None` where there is none.
+            gradients: List of the gradients of this replica, `None` where there is
+                none.
         """
         step = self._replica_steps.take()
         gradients, loss = reduce_over_replicas(gradients, step)
         self._replica_steps.put(loss=loss, reduced=True)
         return gradients
 
-    def apply(self, grads, trainable_variables=None):
-        """One step: Keras' own method, which changes nothing where there is no batch.
+    def apply(
+        self,
+        grads: Sequence[Any],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
+        """Takes one step, as Keras does, but changes nothing if there is no batch.
 
-        At the end of data of unknown length Keras starts one step too many. What does
-        not need the batch, as the count of steps, would happen before that step fails.
+        At the end of data of unknown length Keras starts one step without a batch. That
+        step fails. Assignments that do not need the batch, such as the count of steps,
+        would happen before it fails.
 
         Args:
-            grads: list of this replica's gradients, `None` where there is none.
-            trainable_variables: list of the weights; may be left out after `build`.
+            grads: List of the gradients of this replica, `None` where there is none.
+            trainable_variables: List of the weights. It may be left out after `build`.
 
         Raises:
             ValueError: If a layer assigns one of the weights in the same step.
@@ -101,19 +118,23 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
             with tf.control_dependencies(self._from_batch(grads)):
                 super().apply(grads, trainable_variables)
         finally:
-            # A step that was refused must not be taken for part of the next.
+            # If this step was refused, the next must not use its loss.
             self._replica_steps.take()
         self._scan.end_step()
 
-    def _from_batch(self, gradients):
+    def _from_batch(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
         known = [*gradients, self._replica_steps.look().loss]
         return [tensor for tensor in known if tf.is_tensor(tensor)]
 
-    def apply_whole_step(self, gradients):
-        """One step, with the gradient of the global batch."""
+    def apply_whole_step(self, gradients: list[tf.Tensor | None]) -> None:
+        """Takes one step on each device that holds the weights.
+
+        Args:
+            gradients: List of the gradients of the global batch.
+        """
         loss = self._replica_steps.take().loss
 
-        def on_each_device(strategy, gradients, loss):
+        def on_each_device(strategy: Any, gradients: Any, loss: Any) -> None:
             strategy.extended.update(
                 self.weights[0].value,
                 lambda _, *reduced: self._step(*reduced),
@@ -121,10 +142,10 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
                 group=False,
             )
 
-        # In its step a device reads and writes its own copy of every variable.
+        # In this step a device reads and writes its own copy of every variable.
         _compat.merge_call(on_each_device, gradients, loss)
 
-    def _step(self, gradients, loss):
+    def _step(self, gradients: list[tf.Tensor | None], loss: tf.Tensor | None) -> None:
         if self.gradient_accumulation_steps:
             self._accumulate(gradients, loss)
         else:
@@ -132,13 +153,15 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         if self.use_ema:
             self.average_weights()
 
-    def _accumulate(self, gradients, loss):
+    def _accumulate(
+        self, gradients: list[tf.Tensor | None], loss: tf.Tensor | None
+    ) -> None:
         count = self.gradient_accumulation_steps
         known = [i for i, g in enumerate(gradients) if g is not None]
         sums = [self.gradient_sums[i] for i in known]
         loss = tf.cast(float("nan") if loss is None else loss, "float64")
 
-        def update():
+        def update() -> None:
             means = list(gradients)
             for i, total in zip(known, sums, strict=True):
                 means[i] = (total + gradients[i]) / count
@@ -146,7 +169,7 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
             self.clear_gradient_sums()
             self._accumulated_loss.assign(0.0)
 
-        def accumulate():
+        def accumulate() -> None:
             for i, total in zip(known, sums, strict=True):
                 total.assign_add(gradients[i])
             self._accumulated_loss.assign_add(loss)

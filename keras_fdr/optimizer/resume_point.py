@@ -1,5 +1,7 @@
 """The epoch from which a saved run resumes."""
 
+from typing import Any
+
 import keras
 
 from keras_fdr.saving import SavedState
@@ -12,10 +14,10 @@ class ResumePoint(SavedState, keras.layers.Layer):
     that file older than the weights, see `keras_fdr.restart.backup`.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(trainable=False, autocast=False, **kwargs)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Creates the variables. They do not depend on any input."""
         del input_shape
         once = {"trainable": False, "aggregation": "only_first_replica"}
@@ -31,7 +33,9 @@ class ResumePoint(SavedState, keras.layers.Layer):
         )
         self.load_waiting()
 
-    def mark(self, next_epoch, optimizer, ended):
+    def mark(
+        self, next_epoch: int, optimizer: keras.optimizers.Optimizer, ended: bool
+    ) -> None:
         """Saves where training resumes. The callback calls this at the end of an epoch.
 
         Args:
@@ -45,6 +49,6 @@ class ResumePoint(SavedState, keras.layers.Layer):
         self.iterations.assign(optimizer.variables[0])
         self.ended.assign(ended)
 
-    def saved_settings(self):
-        """Empty, because every run has these variables."""
+    def saved_settings(self) -> dict[str, Any]:
+        """This is empty, because every run has these variables."""
         return {}
