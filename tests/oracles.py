@@ -50,13 +50,55 @@ class LeastSquares:
         return h, np.einsum("abi,ab->ai", x, y) / size
 
 
-class StationaryMoments:
+class AffineMoments:
+    """The stationary moments of s(t+1) = A_B s(t) + b_B, each B equally likely.
+
+    With u = (s, 1), products of linear functions of u are known from U = ⟨u uᵀ⟩:
+    ⟨(A u)·(C u)⟩ = Tr(A U Cᵀ). Each B is drawn independently of all other steps.
+
+    Args:
+        a: Array of shape `(batches, n, n)`, A_B.
+        b: Array of shape `(batches, n)`, b_B.
+
+    Raises:
+        AssertionError: If there is no stationary state with second moments.
+    """
+
+    def __init__(self, a, b):
+        self._a, self._b = a, b
+        batches, n = b.shape
+        # m = ⟨s⟩ = ⟨A⟩m + ⟨b⟩ and S = ⟨s sᵀ⟩ = ⟨A S Aᵀ⟩ + ⟨A m bᵀ⟩ + ⟨b mᵀ Aᵀ⟩ + ⟨b bᵀ⟩
+        # with averages over B.
+        relaxation = self.power_mean(2)
+        assert np.abs(np.linalg.eigvals(relaxation)).max() < 1, "no stationary state"
+        m = np.linalg.solve(np.eye(n) - self.power_mean(1), b.mean(axis=0))
+        a_m_b = np.einsum("aij,j,ak->ik", a, m, b) / batches
+        known = a_m_b + a_m_b.T + np.einsum("ai,ak->ik", b, b) / batches
+        s = np.linalg.solve(np.eye(n * n) - relaxation, known.ravel())
+        self._u = _second_moment(m, s.reshape(n, n))
+
+    def power_mean(self, order):
+        """⟨A_B ⊗ … ⊗ A_B⟩, `order` factors: what moments of that order relax by."""
+        total = 0.0
+        for a in self._a:
+            power = np.ones((1, 1))
+            for _ in range(order):
+                power = np.kron(power, a)
+            total = total + power
+        return total / len(self._a)
+
+    def _product(self, a, c):
+        """⟨(A u)·(C u)⟩; a matrix of each mini-batch has a leading axis."""
+        per_batch = np.einsum("...ij,jk,...ik->...", a, self._u, c)
+        return float(np.mean(per_batch))
+
+
+class StationaryMoments(AffineMoments):
     """Exact averages in the stationary state of eqs. (10) and (11).
 
     With u = (θ − θ*, v, 1) a step with mini-batch B is linear, u(t+1) = M_B u(t), and
-    every observable here is a sum of products of linear functions of u, hence known
-    from U = ⟨u uᵀ⟩: ⟨(A u)·(C u)⟩ = Tr(A U Cᵀ). Each B of the given size is equally
-    likely and drawn independently of all other steps.
+    every observable here is a sum of products of linear functions of u. Each B of the
+    given size is equally likely.
 
     Args:
         problem: `LeastSquares`.
@@ -84,17 +126,7 @@ class StationaryMoments:
         self._v_next = momentum * self._v - (1 - dampening) * self._g  # eq. (10)
         theta_next = self._theta + learning_rate * self._v_next  # eq. (11)
         step = np.concatenate([theta_next, self._v_next], axis=1)
-        self._a, self._b = step[:, :, :-1], step[:, :, -1]  # M_B = [[A, b], [0, 1]]
-
-        # For s = (θ − θ*, v): m = ⟨s⟩ = ⟨A⟩m + ⟨b⟩ and
-        # S = ⟨s sᵀ⟩ = ⟨A S Aᵀ⟩ + ⟨A m bᵀ⟩ + ⟨b mᵀ Aᵀ⟩ + ⟨b bᵀ⟩, averages over B.
-        relaxation = self.power_mean(2)
-        assert np.abs(np.linalg.eigvals(relaxation)).max() < 1, "no stationary state"
-        m = np.linalg.solve(np.eye(2 * p) - self.power_mean(1), self._b.mean(axis=0))
-        a_m_b = np.einsum("aij,j,ak->ik", self._a, m, self._b) / n
-        known = a_m_b + a_m_b.T + np.einsum("ai,ak->ik", self._b, self._b) / n
-        s = np.linalg.solve(np.eye(4 * p * p) - relaxation, known.ravel())
-        self._u = _second_moment(m, s.reshape(2 * p, 2 * p))
+        super().__init__(step[:, :, :-1], step[:, :, -1])  # M_B = [[A, b], [0, 1]]
 
     def from_start(self, theta, steps):
         """The moments before stationarity, averaged over the last half of a run.
@@ -121,26 +153,11 @@ class StationaryMoments:
         run._u = np.mean(late, axis=0)
         return run
 
-    def power_mean(self, order):
-        """⟨A_B ⊗ … ⊗ A_B⟩, `order` factors: what moments of that order relax by."""
-        total = 0.0
-        for a in self._a:
-            power = np.ones((1, 1))
-            for _ in range(order):
-                power = np.kron(power, a)
-            total = total + power
-        return total / len(self._a)
-
     def _away_from(self, theta_c):
         """θ − θ_c as a linear function of u."""
         away = self._theta.copy()
         away[:, -1] = self._minimiser - theta_c
         return away
-
-    def _product(self, a, c):
-        """⟨(A u)·(C u)⟩; a matrix of each mini-batch has a leading axis."""
-        per_batch = np.einsum("...ij,jk,...ik->...", a, self._u, c)
-        return float(np.mean(per_batch))
 
     @property
     def theta(self):
