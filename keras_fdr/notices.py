@@ -3,6 +3,7 @@
 import inspect
 import os
 import warnings
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import keras
@@ -38,11 +39,15 @@ def notice(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
+@dataclass
 class Notices:
-    """Gives each notice on a subject once."""
+    """Gives each notice on a subject once.
 
-    def __init__(self) -> None:
-        self._subjects: set[str] = set()
+    Args:
+        subjects: Those that there was a notice on.
+    """
+
+    subjects: set[str] = field(default_factory=set)
 
     def once(self, subject: str, message: str | None) -> None:
         """Gives a notice, if there was none on this subject before.
@@ -51,6 +56,6 @@ class Notices:
             subject: String, a name for what the message is about.
             message: String; `None` gives nothing.
         """
-        if message and subject not in self._subjects:
-            self._subjects.add(subject)
+        if message and subject not in self.subjects:
+            self.subjects.add(subject)
             notice(message)

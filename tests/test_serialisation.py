@@ -317,7 +317,7 @@ def test_callback_by_default_and_with_a_threshold():
     ],
 )
 def test_callback_refuses_functions_and_datasets(arguments, name):
-    with pytest.raises(ValueError, match=f"no functions.* Received: {name}"):
+    with pytest.raises(ValueError, match=f"cannot hold functions.* Received: {name}"):
         FDRCallback(**arguments).get_config()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_fdr.saving import SavedState
+from keras_fdr.state_layer import StateLayer, StateVariable
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,26 @@ class Cut:
         )
 
 
-class CutTable(SavedState, keras.layers.Layer):
+class CutTable(StateLayer):
     """The newest cuts, in variables that every checkpoint of the model carries.
 
     Args:
         size: Integer, how many of the newest cuts are kept.
     """
 
+    table: keras.Variable
+    count: keras.Variable
+
     def __init__(self, size: int = 1024, **kwargs: Any) -> None:
-        super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.size = size
 
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the variables. They do not depend on any input."""
-        del input_shape
-        once = {"trainable": False, "aggregation": "only_first_replica"}
-        self.table = self.add_weight(
-            shape=(self.size, 4), initializer="zeros", name="cuts", **once
-        )
-        self.count = self.add_weight(
-            shape=(), initializer="zeros", dtype="int64", name="count", **once
-        )
-        self.load_waiting()
+    def state_variables(self) -> list[StateVariable]:
+        """The rows, and how many cuts there were."""
+        return [
+            StateVariable("table", "cuts", (self.size, 4)),
+            StateVariable("count", "count", dtype="int64"),
+        ]
 
     def saved_settings(self) -> dict[str, Any]:
         """The size of the table."""

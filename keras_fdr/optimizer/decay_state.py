@@ -1,10 +1,10 @@
 """The epochs of the final decay of the learning rate, in variables."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
-from keras_fdr.saving import SavedState
+from keras_fdr.state_layer import StateLayer, StateVariable
 
 
 class Span(NamedTuple):
@@ -20,7 +20,7 @@ class Span(NamedTuple):
         return self.first_epoch + self.epochs
 
 
-class DecayState(SavedState, keras.layers.Layer):
+class DecayState(StateLayer):
     """The span of the final decay, which every checkpoint of the model carries.
 
     It has variables only if `FDRCallback` has a `final_decay`. So other runs, and the
@@ -29,27 +29,15 @@ class DecayState(SavedState, keras.layers.Layer):
 
     may_be_missing = True
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(trainable=False, dtype="float64", autocast=False, **kwargs)
+    epochs_of_decay: keras.Variable
+    start_rate: keras.Variable
 
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the variables. They do not depend on any input."""
-        del input_shape
-        once = {
-            "trainable": False,
-            "initializer": "zeros",
-            "aggregation": "only_first_replica",
-        }
-        # The number of epochs is 0 before the decay has begun.
-        self.epochs_of_decay = self.add_weight(
-            shape=(2,), dtype="int64", name="epochs", **once
-        )
-        self.start_rate = self.add_weight(shape=(), name="start_rate", **once)
-        self.load_waiting()
-
-    def saved_settings(self) -> dict[str, Any]:
-        """This is empty, because every run has the same variables."""
-        return {}
+    def state_variables(self) -> list[StateVariable]:
+        """The span. Its number of epochs is 0 before the decay has begun."""
+        return [
+            StateVariable("epochs_of_decay", "epochs", (2,), dtype="int64"),
+            StateVariable("start_rate", "start_rate"),
+        ]
 
     def load_nothing(self) -> None:
         """If a file has no such layer, no decay has begun."""

@@ -1,37 +1,30 @@
 """The epoch from which a saved run resumes."""
 
-from typing import Any
-
 import keras
 
-from keras_fdr.saving import SavedState
+from keras_fdr.state_layer import StateLayer, StateVariable
 
 
-class ResumePoint(SavedState, keras.layers.Layer):
+class ResumePoint(StateLayer):
     """The next epoch, and whether training was ended, saved with the weights.
 
     `BackupAndRestore` of Keras keeps the epoch in a separate file. A kill can leave
     that file older than the weights, see `keras_fdr.restart.backup`.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(trainable=False, autocast=False, **kwargs)
+    next_epoch: keras.Variable
+    iterations: keras.Variable
+    ended: keras.Variable
 
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the variables. They do not depend on any input."""
-        del input_shape
-        once = {"trainable": False, "aggregation": "only_first_replica"}
-        self.next_epoch = self.add_weight(
-            shape=(), initializer="zeros", dtype="int64", name="next_epoch", **once
-        )
-        # If this differs from `optimizer.iterations`, steps ran after the last `mark`.
-        self.iterations = self.add_weight(
-            shape=(), initializer="zeros", dtype="int64", name="iterations", **once
-        )
-        self.ended = self.add_weight(
-            shape=(), initializer="zeros", dtype="bool", name="ended", **once
-        )
-        self.load_waiting()
+    def state_variables(self) -> list[StateVariable]:
+        """The next epoch, when it was marked, and whether training was ended."""
+        return [
+            StateVariable("next_epoch", "next_epoch", dtype="int64"),
+            # If this differs from `optimizer.iterations`, steps ran after the last
+            # `mark`.
+            StateVariable("iterations", "iterations", dtype="int64"),
+            StateVariable("ended", "ended", dtype="bool"),
+        ]
 
     def mark(
         self, next_epoch: int, optimizer: keras.optimizers.Optimizer, ended: bool
@@ -48,7 +41,3 @@ class ResumePoint(SavedState, keras.layers.Layer):
         # accumulated batches.
         self.iterations.assign(optimizer.variables[0])
         self.ended.assign(ended)
-
-    def saved_settings(self) -> dict[str, Any]:
-        """This is empty, because every run has these variables."""
-        return {}
