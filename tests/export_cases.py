@@ -135,6 +135,16 @@ def schedule():
     return Case(model, (x, target))
 
 
+def cosine():
+    """A learning rate that changes in each step, so that a record averages over it."""
+    x, target, _ = data()
+    decay = keras.optimizers.schedules.CosineDecay(0.1, 2 * STEPS)
+    model = mlp(keras.layers.Dense(1))
+    observables = FDRObservables(capacity=16)
+    model.compile(FDRSGD(decay, 0.9, l2=0.01, observables=observables), "mse")
+    return Case(model, (x, target))
+
+
 ALL = {
     make.__name__: make
     for make in (
@@ -145,6 +155,7 @@ ALL = {
         sample_weight,
         half_precision,
         schedule,
+        cosine,
     )
 }
 

@@ -15,6 +15,10 @@ from keras_fdr.full_batch.gradient_sums import GradientSums
 from keras_fdr.full_batch.objective import Objective
 from keras_fdr.full_batch.passes import FullBatch
 from keras_fdr.notices import notice
+from keras_fdr.observables.reading import (
+    block_learning_rates,
+    half_running_average,
+)
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import FULL_BATCH_ROW, ROW
 
@@ -49,6 +53,7 @@ def reading(optimizer: FDRSGD) -> Functions:
             "names": tf.constant(ROW),
             **layer.blocks.read(),
             "learning_rate": tf.convert_to_tensor(layer.learning_rate),
+            "learning_rates": block_learning_rates(layer),
             "restarts": tf.convert_to_tensor(layer.restarts),
             "full_batch_names": tf.constant(FULL_BATCH_ROW),
         }
@@ -61,23 +66,23 @@ def reading(optimizer: FDRSGD) -> Functions:
             values["variable_names"] = tf.constant(layer.weight_names())
         return values
 
-    def half_running_average() -> dict[str, Any]:
-        averages = zip(
+    def averages() -> dict[str, Any]:
+        columns = zip(
             (*ROW, *FULL_BATCH_ROW),
             (
-                *tf.unstack(layer.blocks.half_running_average()),
+                *tf.unstack(half_running_average(layer)),
                 *tf.unstack(layer.passes.half_running_average()),
             ),
             strict=True,
         )
-        return dict(averages)
+        return dict(columns)
 
     def learning_rate() -> Any:
         return tf.convert_to_tensor(optimizer.learning_rate)
 
     return {
         "observables": (observables, []),
-        "half_running_average": (half_running_average, []),
+        "half_running_average": (averages, []),
         "learning_rate": (learning_rate, []),
     }
 

@@ -91,13 +91,17 @@ class BlockSums(StateLayer):
         Returns:
             Float64 tensor of shape `(width,)`; NaN where there are no rows.
         """
-        values = self.read()
-        steps, length = values["steps"], values["block_length"]
+        first, steps = self.window()
+        window = tf.reduce_sum(self.read()["sums"][first:], axis=0)
+        return window / tf.cast(steps, window.dtype)
+
+    def window(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The first block of the newest half, and the steps from there on."""
+        steps, length = map(tf.convert_to_tensor, (self.steps, self.block_length))
         # The boundary nearest to ⌊t/2⌋, of two equally near ones the earlier:
         # ⌈⌊t/2⌋/length − 1/2⌉ in integers.
         first = (2 * (steps // 2) + length - 1) // (2 * length)
-        window = tf.reduce_sum(values["sums"][first:], axis=0)
-        return window / tf.cast(steps - first * length, window.dtype)
+        return first, steps - first * length
 
     def call(self, row: tf.Tensor) -> tf.Tensor:
         """Adds one row, a float64 tensor of shape `(width,)`; not when full."""

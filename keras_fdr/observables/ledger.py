@@ -100,6 +100,10 @@ class Ledger(_compat.OptionalInCheckpoints, StateLayer):
         merged = tf.pad(tf.reduce_sum(pairs, axis=1), [[0, self.capacity - half]])
         self.entries.assign(tf.concat([entries[:_DEVIATIONS], merged], axis=0))
 
+    def deviations_in_blocks(self) -> tf.Tensor:
+        """Tensor of shape `(capacity,)`: the sums of η − η₀ over each block."""
+        return tf.convert_to_tensor(self.entries)[_DEVIATIONS:]
+
     # From outside of any graph
 
     def deviations(self, blocks: int) -> Any:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_fdr.observables.blocks import BlockSums
 from keras_fdr.record import Record
@@ -40,6 +41,42 @@ def values_of(layer: "StoredRecord", blocks: BlockSums) -> dict[str, Any]:
         "learning_rate": rate,
         "learning_rates": _learning_rates(layer, values, rate) if of_steps else None,
     }
+
+
+def half_running_average(layer: "StoredRecord") -> tf.Tensor:
+    """`Record.half_running_average` of every column of a row, in a graph.
+
+    Args:
+        layer: What holds the blocks; built.
+
+    Returns:
+        Float64 tensor of shape `(5,)`; NaN where there are no steps.
+    """
+    averages = layer.blocks.half_running_average()
+    first, steps = layer.blocks.window()
+    deviations = tf.reduce_sum(layer.ledger.deviations_in_blocks()[first:])
+    deviation = deviations / tf.cast(steps, deviations.dtype)
+    # The sides of FDR1 were multiplied by η(t)/η₀.
+    weight = 1 + tf.math.divide_no_nan(deviation, layer.learning_rate)
+    return tf.concat([averages[:2] / weight, averages[2:]], axis=0)
+
+
+def block_learning_rates(layer: "StoredRecord") -> tf.Tensor:
+    """The mean learning rate of each block in use, in a graph.
+
+    Args:
+        layer: What holds the blocks; built.
+
+    Returns:
+        Float64 tensor of shape `(blocks,)`.
+    """
+    values = layer.blocks.read()
+    steps, length = values["steps"], values["block_length"]
+    starts = tf.range(tf.shape(values["sums"], "int64")[0]) * length
+    counts = tf.minimum(length, steps - starts)
+    deviations = layer.ledger.deviations_in_blocks()[: tf.size(counts)]
+    rate = tf.convert_to_tensor(layer.learning_rate)
+    return rate + deviations / tf.cast(counts, deviations.dtype)
 
 
 def _learning_rates(
