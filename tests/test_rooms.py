@@ -29,6 +29,7 @@ ORDER = (
     "data",
     "batches",
     "products",
+    "sparse_rows",
     "rules",
     "observables",
     "distribution",

@@ -8,6 +8,7 @@ from keras_fdr.arguments import check_number
 from keras_fdr.observables.stored_record import StoredRecord
 from keras_fdr.observables.weights_state import weights_state
 from keras_fdr.products import dot, dots, float64, products_of
+from keras_fdr.sparse_rows import rows_of, values_of
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -80,7 +81,9 @@ class FDRObservables(StoredRecord):
     Call arguments:
         theta: List of weight tensors θ(t).
         gradient: List of gradients ∇f^B of the same shapes, with every L2 term;
-            `None` leaves that weight out.
+            `None` leaves that weight out. Without momentum, a `tf.IndexedSlices` that
+            has each row at most once is allowed: only these rows of the weight are
+            read, if `theta` has its `tf.Variable` in this place.
         velocity: List of velocities v(t), *before* the step, free of the
             learning rate; an empty list where there is no momentum.
         learning_rate: Scalar tensor, η.
@@ -113,19 +116,21 @@ class FDRObservables(StoredRecord):
     ):
         """Measures one step and adds it to the record (see the class)."""
         _check_call(theta, gradient, velocity, momentum, dampening)
+        rows = [rows_of(g) for g in gradient]
         eta, mu, nu = map(float64, (learning_rate, momentum, dampening))
 
         def moment():
-            moved, v = map(self._moved_by_steps, (theta, velocity))
+            whole = [tf.convert_to_tensor(w) for w in theta]
+            moved, v = map(self._moved_by_steps, (whole, velocity))
             theta_theta, theta_v = dot(moved, moved), _dot(moved, v)
             return ((1 - mu) / 2 * theta_theta + mu * eta * theta_v) / (1 - nu)
 
         def row():
             weight, change = self.enter(eta, theta, moment)
             known = [i for i, g in enumerate(gradient) if g is not None]
-            g = [gradient[i] for i in known]
+            g = [values_of(gradient[i]) for i in known]
             v = [velocity[i] for i in known] if velocity else []
-            away = self.away_from_center(theta)
+            away = self.away_from_center(theta, rows)
             away = [away[i] for i in known]
 
             # A column per weight tensor; the rows of the record are sums of columns.
@@ -163,7 +168,9 @@ class FDRObservables(StoredRecord):
             parts = [scale * tf.linalg.matvec(sides, totals), v_g, totals[1:2], f[None]]
             return self.blocks(tf.concat(parts, axis=0))
 
-        return _compat.in_one_launch(row)()
+        # XLA would compile the program again for every number of rows.
+        all_rows = all(touched is None for touched in rows)
+        return (_compat.in_one_launch(row) if all_rows else row)()
 
     def weights_state(self, theta, velocity, momentum, dampening):
         """What `seal` and `weights_unchanged` take.
@@ -221,6 +228,13 @@ def _dot(theta, velocity):
     return dot(theta, velocity) if velocity else tf.zeros((), "float64")
 
 
+def _shape(tensor):
+    """The shape of a gradient or velocity, with `None` where it is not known."""
+    if isinstance(tensor, tf.IndexedSlices):
+        return (None, *tensor.values.shape[1:])
+    return None if tensor is None else tuple(tensor.shape)
+
+
 def _check_call(theta, gradient, velocity, momentum, dampening):
     """Refuses lists that do not belong together, while the step is traced."""
     for name, value in (("momentum", momentum), ("dampening", dampening)):
@@ -236,7 +250,7 @@ def _check_call(theta, gradient, velocity, momentum, dampening):
         )
     shapes = [tuple(w.shape) for w in theta]
     for name, tensors in lists.items():
-        theirs = [None if t is None else tuple(t.shape) for t in tensors]
+        theirs = [_shape(tensor) for tensor in tensors]
         fits = len(theirs) == len(shapes) and all(
             b is None or tf.TensorShape(a).is_compatible_with(b)
             for a, b in zip(shapes, theirs, strict=True)
