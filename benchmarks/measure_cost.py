@@ -26,20 +26,25 @@ from benchmarks.modern_models import resnet
 from benchmarks.overhead import CLASSES, NETWORKS, Timer
 from keras_fdr import FDRSGD, FDRCallback
 
-WORDS = 1_000_000
+# The rows of each embedding, of 32 numbers each, and the steps of one epoch.
+WORDS = {"embedding": (1_000_000, 100), "embedding of 100,000": (100_000, 400)}
 
 
-def embedding(_):
-    """Means of 16 rows out of a million, of 32 numbers each."""
+def embedding(words):
+    """A network that takes the means of 16 rows of an embedding."""
     layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((16,), dtype="int32"),
-            layers.Embedding(WORDS, 32),
-            layers.GlobalAveragePooling1D(),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
+
+    def build(_):
+        return keras.Sequential(
+            [
+                keras.Input((16,), dtype="int32"),
+                layers.Embedding(words, 32),
+                layers.GlobalAveragePooling1D(),
+                layers.Dense(CLASSES, activation="softmax"),
+            ]
+        )
+
+    return build
 
 
 def residual(_):
@@ -51,7 +56,7 @@ def residual(_):
 # Network, shape of an example, batch size, steps of one epoch.
 CASES = {
     **NETWORKS,
-    "embedding": (embedding, (16,), 256, 100),
+    **{name: (embedding(w), (16,), 256, steps) for name, (w, steps) in WORDS.items()},
     "resnet20": (residual, (32, 32, 3), 256, 40),
 }
 OPTIMIZERS = {
@@ -80,8 +85,8 @@ def timed(network, optimizer, jit_compile, steps_per_execution, repetitions):
     build, shape, batch_size, steps = CASES[network]
     rng = np.random.default_rng(0)
     count = steps * batch_size
-    if network == "embedding":
-        x = rng.integers(0, WORDS, (count, *shape)).astype("int32")
+    if network in WORDS:
+        x = rng.integers(0, WORDS[network][0], (count, *shape)).astype("int32")
     else:
         x = rng.normal(size=(count, *shape)).astype("float32")
     y = rng.integers(0, CLASSES, count)

@@ -13,6 +13,7 @@ from keras_fdr.observables.displacement import Displacements
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.resume_point import ResumePoint
+from keras_fdr.sparse_rows import can_gather, read_rows, touched_rows
 
 # A `keras.optimizers.Optimizer`, with the attributes that `attach` adds.
 Optimizer = Any
@@ -122,7 +123,7 @@ def _measured_step(
     if not hasattr(optimizer, "optimizers"):
         eta = tf.convert_to_tensor(optimizer.learning_rate)
     count = tf.convert_to_tensor(optimizer.iterations)
-    before = [_read(w, i) for w, i in zip(weights, rows, strict=True)]
+    before = [read_rows(w.value, i) for w, i in zip(weights, rows, strict=True)]
     step()
     # With accumulated gradients only some calls are steps.
     accumulates = bool(getattr(optimizer, "gradient_accumulation_steps", None))
@@ -130,7 +131,7 @@ def _measured_step(
     whole = all(indices is None for indices in rows)
 
     def on_device(before: Any, loss: Any) -> None:
-        after = [_read(w, i) for w, i in zip(weights, rows, strict=True)]
+        after = [read_rows(w.value, i) for w, i in zip(weights, rows, strict=True)]
 
         def add() -> Any:
             return optimizer.observables(before, after, eta, loss=loss, whole=whole)
@@ -178,22 +179,12 @@ def _moving_rows(
         or optimizer.ema_overwrite_frequency
         or optimizer.gradient_accumulation_steps
         or optimizer.observables.center is not None
-        # XLA knows no unique rows. Replicas add up rows of their own.
-        or _compat.xla_compiles()
-        or tf.distribute.get_strategy().num_replicas_in_sync > 1
+        or not can_gather()
     )
     rows: list[Any] = []
     for weight in weights:
-        gradient: Any = gradients.get(id(weight))
-        sparse = isinstance(gradient, tf.IndexedSlices)
-        if moves_all or not sparse or weight.constraint is not None:
+        if moves_all or weight.constraint is not None:
             rows.append(None)
         else:
-            rows.append(tf.unique(gradient.indices).y)
+            rows.append(touched_rows(gradients.get(id(weight))))
     return rows
-
-
-def _read(weight: keras.Variable, rows: Any) -> tf.Tensor:
-    if rows is None:
-        return tf.convert_to_tensor(weight.value)
-    return weight.value.sparse_read(rows)

@@ -30,6 +30,7 @@ ORDER = (
     "data",
     "batches",
     "products",
+    "sparse_rows",
     "rules",
     "observables",
     "distribution",

@@ -63,7 +63,7 @@ class ReplicaSteps:
 def reduce_over_replicas(
     gradients: list[Any], step: ReplicaStep
 ) -> tuple[list[Any], Any]:
-    """Computes the dense gradients and the loss of the global batch.
+    """Computes the gradients and the loss of the global batch.
 
     There are R replicas. Replica r has c_r examples, and its gradient g_r is 1/R times
     the gradient of its mean loss. So the gradient of the global batch is
@@ -73,6 +73,7 @@ def reduce_over_replicas(
 
     Args:
         gradients: List of the gradients of this replica, `None` where there is none.
+            With several replicas they are dense.
         step: The `ReplicaStep` of this replica.
 
     Returns:
@@ -81,8 +82,6 @@ def reduce_over_replicas(
     Raises:
         ValueError: If the shares of several replicas are not known.
     """
-    # Embeddings have `IndexedSlices` as gradients.
-    gradients = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas == 1 or step.reduced:
         return gradients, step.loss

@@ -32,7 +32,7 @@ def check_settings(capacity: Any, center: Any, per_variable: Any) -> None:
 
 def check_call(
     theta: Sequence[tf.Tensor],
-    gradient: Sequence[tf.Tensor | None],
+    gradient: Sequence[tf.Tensor | tf.IndexedSlices | None],
     velocity: Sequence[tf.Tensor],
     momentum: Any,
     dampening: Any,
@@ -55,7 +55,7 @@ def check_call(
         )
     shapes = [tuple(w.shape) for w in theta]
     for name, tensors in lists.items():
-        theirs = [None if t is None else tuple(t.shape) for t in tensors]
+        theirs = [_shape(tensor) for tensor in tensors]
         fits = len(theirs) == len(shapes) and all(
             b is None or tf.TensorShape(a).is_compatible_with(b)
             for a, b in zip(shapes, theirs, strict=True)
@@ -66,3 +66,10 @@ def check_call(
                 f"the same shape. Received: shapes {theirs} for weights of the shapes "
                 f"{shapes}"
             )
+
+
+def _shape(tensor: tf.Tensor | tf.IndexedSlices | None) -> tuple | None:
+    """The shape of a gradient or velocity, with `None` where it is not known."""
+    if isinstance(tensor, tf.IndexedSlices):
+        return (None, *tensor.values.shape[1:])
+    return None if tensor is None else tuple(tensor.shape)

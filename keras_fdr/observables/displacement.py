@@ -131,7 +131,8 @@ class Displacements(StoredRecord):
                 tf.concat([tf.reduce_sum(sides, axis=1), unknown, f[None]], axis=0)
             )
 
-        return _compat.in_one_launch(row)()
+        # XLA would compile the program again for every number of rows.
+        return (_compat.in_one_launch(row) if whole else row)()
 
     def begin_record(self) -> None:
         """With θ_c = θ(t) nothing is remembered: θ(t) − θ_c is 0."""

@@ -12,6 +12,7 @@ from keras_fdr.observables.entering import enter
 from keras_fdr.observables.stored_record import StoredRecord
 from keras_fdr.observables.weights_state import WeightsState, weights_state
 from keras_fdr.products import dot, dots, float64, products_of
+from keras_fdr.sparse_rows import rows_of, values_of
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -84,7 +85,9 @@ class FDRObservables(StoredRecord):
     Call arguments:
         theta: List of weight tensors θ(t).
         gradient: List of gradients ∇f^B of the same shapes, with every L2 term;
-            `None` leaves that weight out.
+            `None` leaves that weight out. Without momentum, a `tf.IndexedSlices` that
+            has each row at most once is allowed: only these rows of the weight are
+            read, if `theta` has its `tf.Variable` in this place.
         velocity: List of velocities v(t), *before* the step, free of the
             learning rate; an empty list where there is no momentum.
         learning_rate: Scalar tensor, η.
@@ -108,7 +111,7 @@ class FDRObservables(StoredRecord):
     def call(
         self,
         theta: Sequence[tf.Tensor],
-        gradient: Sequence[tf.Tensor | None],
+        gradient: Sequence[tf.Tensor | tf.IndexedSlices | None],
         velocity: Sequence[tf.Tensor],
         learning_rate: Any,
         momentum: Any,
@@ -117,19 +120,21 @@ class FDRObservables(StoredRecord):
     ) -> tf.Tensor:
         """Measures one step and adds it to the record (see the class)."""
         check_call(theta, gradient, velocity, momentum, dampening)
+        rows = [rows_of(g) for g in gradient]
         eta, mu, nu = map(float64, (learning_rate, momentum, dampening))
 
         def moment() -> tf.Tensor:
-            moved, v = map(self._moved_by_steps, (theta, velocity))
+            whole = [tf.convert_to_tensor(w) for w in theta]
+            moved, v = map(self._moved_by_steps, (whole, velocity))
             theta_theta, theta_v = dot(moved, moved), _dot(moved, v)
             return ((1 - mu) / 2 * theta_theta + mu * eta * theta_v) / (1 - nu)
 
         def row() -> tf.Tensor:
             weight, change = enter(self, eta, theta, moment)
             known = [i for i, g in enumerate(gradient) if g is not None]
-            g = [gradient[i] for i in known]
+            g = [values_of(gradient[i]) for i in known]
             v = [velocity[i] for i in known] if velocity else []
-            away = self.away_from_center(theta)
+            away = self.away_from_center(theta, rows)
             away = [away[i] for i in known]
 
             # A column per weight tensor; the rows of the record are sums of columns.
@@ -167,7 +172,9 @@ class FDRObservables(StoredRecord):
             parts = [scale * tf.linalg.matvec(sides, totals), v_g, totals[1:2], f[None]]
             return self.blocks(tf.concat(parts, axis=0))
 
-        return _compat.in_one_launch(row)()
+        # XLA would compile the program again for every number of rows.
+        all_rows = all(touched is None for touched in rows)
+        return (_compat.in_one_launch(row) if all_rows else row)()
 
     def weights_state(
         self,

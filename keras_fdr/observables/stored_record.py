@@ -16,6 +16,7 @@ from keras_fdr.observables.reading import read, values_of
 from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 from keras_fdr.saving import SavedState
+from keras_fdr.sparse_rows import read_rows
 
 
 class StoredRecord(SavedState, keras.layers.Layer):
@@ -143,11 +144,25 @@ class StoredRecord(SavedState, keras.layers.Layer):
         """
         self._left_out = frozenset(positions)
 
-    def away_from_center(self, theta: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """θ − θ_c, as a list of tensors."""
-        center = self.theta_center
-        if not center:
-            return list(theta)
+    def away_from_center(
+        self,
+        theta: Sequence[tf.Tensor | tf.Variable],
+        rows: Sequence[tf.Tensor | None] | None = None,
+    ) -> list[tf.Tensor]:
+        """θ − θ_c, as a list of tensors.
+
+        Args:
+            theta: List of tensors, or of variables where there are rows.
+            rows: List of integer vectors, the rows of θ − θ_c that are needed, with
+                `None` for all rows. Defaults to all rows of all tensors.
+        """
+        rows = rows or [None] * len(theta)
+        theta = [read_rows(w, i) for w, i in zip(theta, rows, strict=True)]
+        if not self.theta_center:
+            return theta
+        center = [
+            read_rows(c.value, i) for c, i in zip(self.theta_center, rows, strict=True)
+        ]
         return [w - tf.cast(c, w.dtype) for w, c in zip(theta, center, strict=True)]
 
     def _moved_by_steps(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.distribution.reduction import ReplicaSteps, reduce_over_replicas
 from keras_fdr.model_checks import refuse_assignment
+from keras_fdr.sparse_rows import can_gather, with_unique_rows
 
 
 class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
@@ -44,10 +45,11 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         """Applies one update to the copy of the weights on one device.
 
         Args:
-            gradients: List with one entry for each of `weights`. It is a dense tensor,
-                the gradient of the global batch, averaged over accumulated batches,
+            gradients: List with one entry for each of `weights`. It is a tensor, the
+                gradient of the global batch, averaged over accumulated batches,
                 unscaled and not yet clipped. It is `None` for a weight that the loss
-                does not depend on.
+                does not depend on. If `moves_touched_rows_only`, it may be a
+                `tf.IndexedSlices` that has each row at most once.
             loss: Scalar tensor, the mini-batch loss, or `None` if it is not known.
         """
         raise NotImplementedError
@@ -88,6 +90,16 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
             gradients: List of the gradients of this replica, `None` where there is
                 none.
         """
+        return self._reduce([_dense(g) for g in gradients])
+
+    def moves_touched_rows_only(self) -> bool:
+        """Whether a step leaves rows without gradient as they are.
+
+        If so, the gradient of an embedding need not be made dense.
+        """
+        return False
+
+    def _reduce(self, gradients: list[Any]) -> list[Any]:
         step = self._replica_steps.take()
         gradients, loss = reduce_over_replicas(gradients, step)
         self._replica_steps.put(loss=loss, reduced=True)
@@ -114,7 +126,10 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         weights = self.weights if self.built else trainable_variables
         refuse_assignment(self._scan.find(weights))
         try:
-            grads = self.reduce(list(grads))
+            rows = self.moves_touched_rows_only() and can_gather()
+            grads = self._reduce(
+                [with_unique_rows(g) if rows else _dense(g) for g in grads]
+            )
             with tf.control_dependencies(self._from_batch(grads)):
                 super().apply(grads, trainable_variables)
         finally:
@@ -176,3 +191,8 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
 
         last = (self.batch_count + 1) % count == 0
         keras.ops.cond(last, update, accumulate)
+
+
+def _dense(gradient: Any) -> tf.Tensor | None:
+    # Embeddings have `IndexedSlices` as gradients.
+    return None if gradient is None else tf.convert_to_tensor(gradient)

@@ -15,6 +15,7 @@ from keras_fdr.optimizer.arguments import (
 )
 from keras_fdr.optimizer.run_state import RunState
 from keras_fdr.optimizer.update_rule import add_l2, apply_update
+from keras_fdr.sparse_rows import rows_of
 
 
 @keras.saving.register_keras_serializable(package="keras_fdr")
@@ -112,9 +113,27 @@ class FDRSGD(RunState):
         """Float, λ of ½λ|θ|²."""
         return self._l2
 
+    def moves_touched_rows_only(self) -> bool:
+        """Whether nothing but the gradient moves the weights."""
+        settings = (
+            self.momentum,
+            self.l2,
+            self.clipnorm,
+            self.global_clipnorm,
+            self.clipvalue,
+            self.gradient_accumulation_steps,
+            self.loss_scale_factor,
+            self.use_ema,
+        )
+        return not any(settings)
+
     def update(self, gradients: list[tf.Tensor | None], loss: tf.Tensor | None) -> None:
         """One step of eqs. (10) and (11), measured before the weights change."""
-        theta, velocity = self._weight_values(), self._slot_values()
+        # A weight of which only some rows are needed is not read here.
+        theta = [
+            tf.convert_to_tensor(w.value) if rows_of(g) is None else w.value
+            for w, g in zip(self.weights, gradients, strict=True)
+        ]
         if self.l2:
             gradients, loss = add_l2(gradients, theta, loss, self.l2)
         gradients = self.clip(gradients)
@@ -123,7 +142,7 @@ class FDRSGD(RunState):
         row = self.observables(
             theta,
             gradients,
-            velocity,
+            self._slot_values(),
             learning_rate=learning_rate,
             loss=loss,
             **settings,

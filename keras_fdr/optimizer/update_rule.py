@@ -36,7 +36,7 @@ def add_l2(
 def apply_update(
     weight: keras.Variable,
     velocity: keras.Variable | None,
-    gradient: tf.Tensor,
+    gradient: tf.Tensor | tf.IndexedSlices,
     learning_rate: tf.Tensor,
     momentum: float,
     dampening: float,
@@ -46,13 +46,21 @@ def apply_update(
     Args:
         weight: The weight θ.
         velocity: Its velocity v, or `None` if `momentum` is 0.
-        gradient: The gradient ∇f^B of this weight.
+        gradient: The gradient ∇f^B of this weight. A `tf.IndexedSlices` moves only its
+            rows. It needs `velocity=None`.
         learning_rate: Scalar tensor, η.
         momentum: Float, μ.
         dampening: Float, ν.
     """
     theta = weight.value
     eta = tf.cast(learning_rate, theta.dtype)
+    if isinstance(gradient, tf.IndexedSlices):
+        tf.raw_ops.ResourceScatterSub(
+            resource=theta.handle,
+            indices=gradient.indices,
+            updates=(1 - dampening) * eta * gradient.values,
+        )
+        return
     if velocity is None:
         tf.raw_ops.ResourceApplyGradientDescent(
             var=theta.handle, alpha=(1 - dampening) * eta, delta=gradient
