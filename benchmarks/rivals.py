@@ -7,7 +7,7 @@
     git clone https://github.com/microsoft/statopt
     PYTHONPATH=FDR_scheduler:statopt rivals/bin/python -m benchmarks.rivals \
         [--fdr-scheduler FDR_scheduler] [--statopt statopt] [--repetitions N] \
-        [--output FILE]
+        [--threads N] [--output FILE]
 
 Neither keras_fdr nor TensorFlow is needed. setuptools: cockpit 1.0.2 imports
 `pkg_resources`, which setuptools 81 dropped. A rival that is absent or fails leaves
@@ -126,12 +126,15 @@ def main():
     parser.add_argument("--fdr-scheduler", type=Path, help="clone, for its commit")
     parser.add_argument("--statopt", type=Path, help="clone, for its commit")
     parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--threads", type=int, help="PyTorch's own by default")
     default = Path(__file__).with_suffix(".json")
     parser.add_argument("--output", type=Path, default=default)
     args = parser.parse_args()
     clones = {"FDR_scheduler": args.fdr_scheduler, "statopt": args.statopt}
     # Deprecated calls of the rivals and physfdt's caution about momentum.
     warnings.simplefilter("ignore")
+    if args.threads:
+        torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     data = torch.randn(EXAMPLES, INPUTS), torch.randint(CLASSES, (EXAMPLES,))
     cases = [(rival, small_conv, "momentum") for rival in RIVALS if rival.conv_steps]
