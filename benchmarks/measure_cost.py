@@ -12,18 +12,16 @@ The data are random: the time of a step does not depend on them. Writes JSON, a 
 time. Rows that are there are replaced.
 """
 
-import argparse
-import json
+import itertools
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.kept import keep, quartiles
+from benchmarks.fit_timing import Epochs, fill_table, options
 from benchmarks.modern_models import resnet
-from benchmarks.overhead import CLASSES, NETWORKS, Timer
+from benchmarks.overhead import CLASSES, NETWORKS
 from keras_fdr import FDRSGD, FDRCallback
 
 # The rows of each embedding, of 32 numbers each, and the steps of one epoch.
@@ -90,93 +88,53 @@ def timed(network, optimizer, jit_compile, steps_per_execution, repetitions):
     else:
         x = rng.normal(size=(count, *shape)).astype("float32")
     y = rng.integers(0, CLASSES, count)
+    callback = FDRCallback(factor=None)
     sides = {}
     for side, make in zip(("stock", "measured"), OPTIMIZERS[optimizer], strict=True):
         keras.utils.set_random_seed(0)
-        sides[side] = model = build(None)
+        model = build(None)
         model.compile(
             make(),
             "sparse_categorical_crossentropy",
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
         )
-    seconds, order = {name: [] for name in sides}, list(sides)
-    callback = FDRCallback(factor=None)
-    for repetition in range(-2, repetitions):
-        order.reverse()
-        for name in order:
-            timer = Timer()
-            measuring = [callback] if name == "measured" else []
-            sides[name].fit(
-                x, y, batch_size, verbose=0, callbacks=[timer, *measuring, timer]
-            )
-            if repetition >= 0:
-                seconds[name].append(timer.seconds)
-    assert callback.record.steps == (repetitions + 2) * steps, "a step was missed"
-    ratios = np.array(seconds["measured"]) / np.array(seconds["stock"])
-    low, ratio, high = quartiles(ratios)
+        sides[side] = model, [callback] if side == "measured" else []
+    epochs = Epochs(sides, (x, y), batch_size, repetitions)
+    assert callback.record.steps == epochs.steps, "a step was missed"
     return {
         "network": network,
-        "parameters": sides["stock"].count_params(),
+        "parameters": model.count_params(),
         "optimizer": optimizer,
         "jit_compile": jit_compile,
         "steps_per_execution": steps_per_execution,
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "repetitions": repetitions,
-        "microseconds_a_step": {
-            name: round(float(np.median(times)) / steps * 1e6, 1)
-            for name, times in seconds.items()
-        },
-        "measured_over_stock": ratio,
-        "measured_over_stock_quartiles": [low, high],
-        "measured_over_stock_of_fastest": round(
-            min(seconds["measured"]) / min(seconds["stock"]), 3
-        ),
+        "microseconds_a_step": epochs.microseconds(),
+        **epochs.ratios(),
     }
 
 
-def key(row):
-    """What tells the rows apart."""
-    names = "network", "optimizer", "jit_compile", "steps_per_execution", "threads"
-    return tuple(row[name] for name in names)
+# What tells the rows apart.
+KEY = ("network", "optimizer", "jit_compile", "steps_per_execution", "threads")
 
 
 def main():
     """Times the cases and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=9)
+    parser = options(__file__, __doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=["mlp", "cnn"])
     parser.add_argument(
         "--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS)
     )
     parser.add_argument("--jit", choices=("on", "off"), default="off")
     parser.add_argument("--steps-per-execution", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=0, help="0: TensorFlow's own")
-    default = Path(__file__).with_suffix(".json")
-    parser.add_argument("--output", type=Path, default=default)
     args = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     # The losses have no L2 term, and seeded arrays are as good as any here.
     warnings.filterwarnings("ignore", category=UserWarning)
-    rows = {}
-    if args.output.exists():
-        kept = json.loads(args.output.read_text())["rows"]
-        rows = {key(row): row for row in kept}
-    for network in args.only:
-        for optimizer in args.optimizers:
-            row = timed(
-                network,
-                optimizer,
-                args.jit == "on",
-                args.steps_per_execution,
-                args.repetitions,
-            )
-            print(row, flush=True)
-            rows[key(row)] = row
-            what = "one epoch of fit with FDRCallback, over the same without it"
-            keep(args.output, {"what": what, "rows": list(rows.values())})
-            keras.backend.clear_session()
+    same = [args.jit == "on"], [args.steps_per_execution], [args.repetitions]
+    cases = itertools.product(args.only, args.optimizers, *same)
+    what = "one epoch of fit with FDRCallback, over the same without it"
+    fill_table(args, what, KEY, cases, timed)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,13 @@ the other core takes long, as on many virtual ones, that is the only setting in 
 few percent can be seen.
 """
 
-import argparse
-import json
-import time
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.kept import keep, quartiles
+from benchmarks.fit_timing import Epochs, fill_table, options
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables
 
 CLASSES = 10
@@ -37,22 +33,6 @@ class Unmeasured(FDRObservables):
     def __call__(self, *args, **kwargs):
         """A row of zeros."""
         return tf.zeros(len(self.names), "float64")
-
-
-class Timer(keras.callbacks.Callback):
-    """Seconds of one epoch; to be listed first and last."""
-
-    def __init__(self):
-        super().__init__()
-        self._start = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Starts the clock, before what the others do here."""
-        self._start = self._start or time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Stops it, after what the others do here."""
-        self.seconds = time.perf_counter() - self._start
 
 
 def dense_network(inputs, hidden):
@@ -144,26 +124,17 @@ def measure(case, repetitions):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(steps * batch_size, *shape)).astype("float32")
     y = rng.integers(0, CLASSES, steps * batch_size)
-    sides = dict(models(build, momentum, steps_per_execution, jit_compile, l2))
-    seconds = {name: [] for name in sides}
-    first = {}
-    order = list(sides)
-    for repetition in range(-2, repetitions):
-        order.append(order.pop(0))
-        for name in order:
-            model = sides[name]
-            callbacks = [FDRCallback()] if name == "measured" else []
-            start = time.perf_counter()
-            timer = Timer()
-            model.fit(x, y, batch_size, verbose=0, callbacks=[timer, *callbacks, timer])
-            first.setdefault(name, time.perf_counter() - start)
-            if repetition >= 0:
-                seconds[name].append(timer.seconds)
-    measured = sides["measured"].optimizer.observables.record().steps
-    assert measured == (repetitions + 2) * steps, "not every step was measured"
-    row = {
+    sides = {
+        name: (model, [FDRCallback()] if name == "measured" else [])
+        for name, model in models(build, momentum, steps_per_execution, jit_compile, l2)
+    }
+    epochs = Epochs(sides, (x, y), batch_size, repetitions)
+    measured, _ = sides["measured"]
+    recorded = measured.optimizer.observables.record().steps
+    assert recorded == epochs.steps, "not every step was measured"
+    return {
         "network": network,
-        "parameters": sides["stock"].count_params(),
+        "parameters": measured.count_params(),
         "momentum": momentum,
         "steps_per_execution": steps_per_execution,
         "jit_compile": jit_compile,
@@ -171,67 +142,31 @@ def measure(case, repetitions):
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "repetitions": repetitions,
         "steps_a_repetition": steps,
-        "microseconds_a_step": {
-            name: round(float(np.median(times)) / steps * 1e6, 1)
-            for name, times in seconds.items()
-        },
-        "first_epoch_seconds": {name: round(s, 2) for name, s in first.items()},
+        "microseconds_a_step": epochs.microseconds(),
+        "first_epoch_seconds": {n: round(s, 2) for n, s in epochs.first.items()},
+        **epochs.ratios(),
     }
-    for name in ("measured", "update"):
-        ratios = np.array(seconds[name]) / np.array(seconds["stock"])
-        low, ratio, high = quartiles(ratios)
-        row[f"{name}_over_stock"] = ratio
-        row[f"{name}_over_stock_quartiles"] = [low, high]
-        row[f"{name}_over_stock_of_fastest"] = round(
-            min(seconds[name]) / min(seconds["stock"]), 3
-        )
-    return row
+
+
+# What tells the rows apart.
+KEY = ("network", "momentum", "steps_per_execution", "jit_compile", "l2", "threads")
 
 
 def main():
     """Times every case and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=9)
+    parser = options(__file__, __doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--jit", choices=("on", "off"), help="only these cases")
-    parser.add_argument("--threads", type=int, default=0, help="0: TensorFlow's own")
-    default = Path(__file__).with_suffix(".json")
-    parser.add_argument("--output", type=Path, default=default)
     args = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     # A loss without L2, which the callback warns of.
     warnings.filterwarnings("ignore", "The loss has no L2 term")
-    rows = {}
-    if args.output.exists():
-        kept = json.loads(args.output.read_text())["rows"]
-        rows = {key(row): row for row in kept}
-    for case in CASES:
-        network, _, _, jit_compile, _ = case
-        if network not in args.only or args.jit == ("off" if jit_compile else "on"):
-            continue
-        row = measure(case, args.repetitions)
-        print(row, flush=True)
-        rows[key(row)] = row
-        result = {
-            "what": "one epoch of fit, over fit with keras.optimizers.SGD",
-            "rows": list(rows.values()),
-        }
-        keep(args.output, result)
-        keras.backend.clear_session()
-
-
-def key(row):
-    """What tells the rows apart."""
-    names = (
-        "network",
-        "momentum",
-        "steps_per_execution",
-        "jit_compile",
-        "l2",
-        "threads",
-    )
-    return tuple(row[name] for name in names)
+    cases = [
+        (case, args.repetitions)
+        for case in CASES
+        if case[0] in args.only and args.jit != ("off" if case[3] else "on")
+    ]
+    what = "one epoch of fit, over fit with keras.optimizers.SGD"
+    fill_table(args, what, KEY, cases, measure)
 
 
 if __name__ == "__main__":
