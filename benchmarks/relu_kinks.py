@@ -19,7 +19,7 @@ import tensorflow as tf
 import keras_fdr
 from benchmarks.kept import load
 from keras_fdr import FDRSGD, FullBatchPass
-from keras_fdr.landscape.curvature import CurvatureSampler
+from keras_fdr.landscape.curvature_sampler import CurvatureSampler
 
 DISTANCES = (0.001, 0.01, 0.05, 0.1)
 DIRECTIONS = 40

@@ -13,7 +13,8 @@ from keras_fdr.callback.fdr_callback import FDRCallback
 from keras_fdr.callback.final_decay import FinalDecay
 from keras_fdr.distribution.trainer import prepare_distributed
 from keras_fdr.export.trainer import export_trainer
-from keras_fdr.full_batch.passes import FullBatch, FullBatchPass
+from keras_fdr.full_batch.passes import FullBatchPass
+from keras_fdr.full_batch.result import FullBatch
 from keras_fdr.measure import MeasuredOptimizer, measure
 from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.cut_table import Cut

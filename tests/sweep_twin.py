@@ -27,7 +27,7 @@ class Epoch(NamedTuple):
 def package_epochs(problem, batch_size, independent, seeds, stage, epochs):
     """What `sweep` draws, one chain for each seed; stage 0 is the initial run."""
     from keras_fdr.batches import independent_batches, reshuffled_order, whole_batches
-    from keras_fdr.landscape.protocol import _CURVATURE_DRAWS
+    from keras_fdr.landscape.sweeps.stage_runner import CURVATURE_DRAWS
 
     examples = len(problem.y)
     steps = examples // batch_size
@@ -43,8 +43,8 @@ def package_epochs(problem, batch_size, independent, seeds, stage, epochs):
                 order = reshuffled_order(rng, examples)
                 own = whole_batches(order, batch_size)
             batches.append(own)
-            own = independent_batches(rng, examples, batch_size, 2 * _CURVATURE_DRAWS)
-            draws.append(own.reshape(_CURVATURE_DRAWS, 2, batch_size))
+            own = independent_batches(rng, examples, batch_size, 2 * CURVATURE_DRAWS)
+            draws.append(own.reshape(CURVATURE_DRAWS, 2, batch_size))
         yield Epoch(np.stack(batches, axis=1), np.array(at), np.array(draws))
 
 

@@ -14,7 +14,7 @@ from intervals import widened
 from oracles import LeastSquares
 
 from keras_fdr import FDRSGD, landscape
-from keras_fdr.landscape.curvature import CurvatureSampler
+from keras_fdr.landscape.curvature_sampler import CurvatureSampler
 
 SAMPLES = 4000
 FALSE_ALARMS = 6.8e-6

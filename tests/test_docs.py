@@ -10,7 +10,10 @@ import keras_fdr
 
 MODULES = [m.name for m in pkgutil.walk_packages(keras_fdr.__path__, "keras_fdr.")]
 NUMPY_ONLY = (
-    "keras_fdr.record",
+    "keras_fdr.record.checks",
+    "keras_fdr.record.columns",
+    "keras_fdr.record.npz",
+    "keras_fdr.record.record",
     "keras_fdr.rules.by_variable",
     "keras_fdr.rules.confidence",
     "keras_fdr.rules.config",
@@ -19,9 +22,11 @@ NUMPY_ONLY = (
     "keras_fdr.rules.threshold",
     "keras_fdr.rules.verdict",
     "keras_fdr.landscape.estimates",
+    "keras_fdr.landscape.judgement",
     "keras_fdr.landscape.regression",
     "keras_fdr.landscape.results",
     "keras_fdr.landscape.rows",
+    "keras_fdr.landscape.table_file",
     "keras_fdr.plots.figures",
     "keras_fdr.plots.layers",
     "keras_fdr.plots.sweeps",

@@ -81,7 +81,13 @@ def test_nothing_imports_upward():
         "keras_fdr.export.export_trainer",
         "keras_fdr.full_batch.FullBatch",
         "keras_fdr.full_batch.FullBatchPass",
+        "keras_fdr.landscape.Landscape",
+        "keras_fdr.landscape.compiled_loop.CompiledLoop",
+        "keras_fdr.landscape.fit",
         "keras_fdr.landscape.noise_curvature",
+        # Pickles of sweeps name these two.
+        "keras_fdr.landscape.results.SweepResults",
+        "keras_fdr.landscape.rows.SweepRow",
         "keras_fdr.landscape.sweep",
         "keras_fdr.observables.FDRObservables",
         "keras_fdr.optimizer.FDRSGD",

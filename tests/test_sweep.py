@@ -12,7 +12,7 @@ from sweep_cases import DATA, PROBLEM, START, least_squares, small_sweep
 from sweep_twin import Twin, package_epochs
 
 from keras_fdr import FDRSGD, landscape
-from keras_fdr.landscape import protocol
+from keras_fdr.landscape.sweeps import protocol
 
 STAGES = [(0.1, 5), (0.05, 4), (0.1, 3)]
 INITIAL = (0.2, 3)
@@ -110,13 +110,13 @@ def test_seeds_differ_in_their_batches_only():
 def test_passes_are_counted_back_from_the_last_epoch(monkeypatch, every, epochs):
     """In the newest half of 7 epochs; the path of the weights is the same."""
     model, ends = least_squares(), []
-    measure = protocol._Run._measure
+    measure = protocol.StageRunner._measure
 
     def noted(self, rng):
         ends.append(model.optimizer.observables.record().steps // 5)
         return measure(self, rng)
 
-    monkeypatch.setattr(protocol._Run, "_measure", noted)
+    monkeypatch.setattr(protocol.StageRunner, "_measure", noted)
     arguments = {"stages": [(0.1, 7)], "seeds": 1, "mode": "paper"}
     [row] = small_sweep(model, full_batch_every=every, **arguments).rows
     assert ends == epochs and row.passes == len(epochs)
@@ -126,13 +126,13 @@ def test_passes_are_counted_back_from_the_last_epoch(monkeypatch, every, epochs)
 
 def test_initial_run_happens_once(monkeypatch):
     calls = []
-    stage = protocol._Run.stage
+    stage = protocol.StageRunner.stage
 
     def counted(self, rate, epochs, *arguments):
         calls.append((rate, epochs))
         return stage(self, rate, epochs, *arguments)
 
-    monkeypatch.setattr(protocol._Run, "stage", counted)
+    monkeypatch.setattr(protocol.StageRunner, "stage", counted)
     small_sweep(least_squares(), stages=[(0.1, 3)], seeds=3, initial=INITIAL)
     assert calls == [INITIAL, *[(0.1, 3)] * 3]
 

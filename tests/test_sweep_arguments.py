@@ -6,7 +6,7 @@ import pytest
 from sweep_cases import PROBLEM, least_squares, small_sweep
 
 from keras_fdr import landscape
-from keras_fdr.landscape import protocol
+from keras_fdr.landscape.sweeps import protocol
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 )
 def test_arguments_of_another_type_are_refused(monkeypatch, name, values):
     """The message has the argument's name and the value, and nothing was computed."""
-    monkeypatch.setattr(protocol, "_Run", None)
+    monkeypatch.setattr(protocol, "StageRunner", None)
     for value in values:
         with pytest.raises(TypeError, match="Received: ") as caught:
             landscape.sweep(

@@ -8,9 +8,9 @@ import pytest
 from sweep_cases import DATA, least_squares
 
 from keras_fdr import landscape
-from keras_fdr.landscape import protocol
+from keras_fdr.landscape.sweeps import protocol
 
-RUN = protocol._Run
+RUN = protocol.StageRunner
 STAGES = [(0.1, 3), (0.05, 4)]
 INITIAL = (0.2, 2)
 SEEDS = [4, 2]
@@ -31,9 +31,9 @@ def undisturbed(model):
 
 @pytest.fixture
 def one_compilation(model, monkeypatch):
-    """Every sweep uses the same `_Run`, which has no state but the variables."""
+    """Every sweep uses the same `StageRunner`, which has no state but the variables."""
     run = RUN(model, DATA, 4, "independent", 1)
-    monkeypatch.setattr(protocol, "_Run", lambda *_: run)
+    monkeypatch.setattr(protocol, "StageRunner", lambda *_: run)
 
 
 def go(model, directory, **arguments):

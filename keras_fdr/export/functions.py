@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_fdr.export.signature import Signature
 from keras_fdr.full_batch.gradient_sums import GradientSums
 from keras_fdr.full_batch.objective import Objective
-from keras_fdr.full_batch.passes import FullBatch
+from keras_fdr.full_batch.result import FullBatch
 from keras_fdr.notices import notice
 from keras_fdr.observables.reading import (
     block_learning_rates,

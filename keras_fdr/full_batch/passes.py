@@ -1,7 +1,6 @@
 """The exact gradient of the loss over a whole dataset."""
 
 import time
-from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import keras
@@ -14,37 +13,13 @@ from keras_fdr.data import TrainingSet
 from keras_fdr.distribution.workers import true_on_all
 from keras_fdr.full_batch.gradient_sums import GradientSums
 from keras_fdr.full_batch.objective import Objective, refusing
+from keras_fdr.full_batch.result import FullBatch
+from keras_fdr.full_batch.totals import Totals
 from keras_fdr.snapshot import State
 
 # Seconds of silence after which a progress bar appears, and between its updates.
 _PATIENCE = 3.0
 _UPDATE_EVERY = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class FullBatch:
-    """What one `FullBatchPass` measured.
-
-    Args:
-        loss: Float, f: the mean data loss with all regularisers.
-        gradient_norm_squared: Float, |∇f|².
-        examples: Integer, the number of examples.
-        metrics: Dictionary of the compiled metrics over the whole dataset; of a
-            model with several losses each of them too, as `<name>_loss`.
-        gradient: List of tensors, ∇f for each of the pass's `weights`, or `None`
-            if it was not asked for.
-    """
-
-    loss: float
-    gradient_norm_squared: float
-    examples: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    gradient: list | None = None
-
-    @property
-    def gradient_norm(self) -> float:
-        """|∇f|."""
-        return self.gradient_norm_squared**0.5
 
 
 class FullBatchPass:
@@ -135,7 +110,7 @@ class FullBatchPass:
 
     def _compile(self):
         self._compiled_for = self.weights
-        self._totals = None
+        self._totals = Totals(self._strategy)
         # Keras' own choice for `fit` on this machine.
         jit_compile = bool(self.model.jit_compile)
         self._batch = tf.function(
@@ -198,7 +173,7 @@ class FullBatchPass:
 
     def _go_through(self):
         """Adds all batches, in calls short enough to show progress between them."""
-        self._clear()
+        self._totals.clear()
         iterator = iter(self._batches)
         start = updated = time.monotonic()
         done, size, more, bar = 0, 1, True, None
@@ -238,22 +213,7 @@ class FullBatchPass:
         )
 
     def _add(self, batch):
-        values = self._strategy.run(self._batch, args=batch)
-        if self._totals is None:
-            self._template = values
-            with tf.init_scope(), self._strategy.scope():
-                self._totals = [self._new_total(v) for v in tf.nest.flatten(values)]
-        self._strategy.run(_add_each, args=(self._totals, tf.nest.flatten(values)))
-
-    def _new_total(self, value):
-        # Each replica adds to its own copy; reading adds the copies.
-        local = self._strategy.experimental_local_results(value)[0]
-        return tf.Variable(
-            tf.zeros(local.shape, local.dtype),
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.SUM,
-        )
+        self._totals.add(self._strategy.run(self._batch, args=batch))
 
     def _add_up_batch(self, x, y, sample_weight=None):
         """One replica's share of a batch: its sums, and the gradient of each."""
@@ -261,25 +221,9 @@ class FullBatchPass:
         self.model.compute_metrics(x, y, y_pred, sample_weight)
         return values
 
-    def _clear(self):
-        for total in self._totals or ():
-            total.assign(tf.zeros_like(total))
-
     def _summarise(self):
         """f, |∇f|², the examples, each loss and ∇f from the totals."""
-        strategy = self._strategy
-        totals = strategy.run(_read_each, args=(self._totals,))
-        totals = [strategy.reduce("SUM", total, axis=None) for total in totals]
-        return self._sums.finish(*tf.nest.pack_sequence_as(self._template, totals))
-
-
-def _add_each(totals, values):
-    for total, value in zip(totals, values, strict=True):
-        total.assign_add(value)
-
-
-def _read_each(totals):
-    return [tf.convert_to_tensor(total) for total in totals]
+        return self._sums.finish(*self._totals.read())
 
 
 def _as_number(value):

@@ -1,26 +1,25 @@
-"""What the dependence of O_FB on the learning rate tells about the landscape.
+"""What O_FB at several learning rates tells about the loss landscape.
 
 O_FB is the left side of FDR2, the full-batch dissipation.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_fdr.landscape.estimates import Estimate, mean, ratio
+from keras_fdr.landscape.judgement import (
+    describe,
+    is_anharmonic,
+    is_harmonic,
+    is_stationary,
+)
 from keras_fdr.landscape.results import SweepResults
 
 # The extrapolation to η → 0 uses this many of the smallest learning rates.
 _EXTRAPOLATED_FROM = 3
-# If O_FB is within this share of (η/2)⟨vᵀHv⟩, the loss counts as harmonic.
-MARGIN = 0.1
-# If a larger share of O_FB comes from a loss f that still falls, the stage was not
-# stationary.
-STATIONARY_WITHIN = 0.05
-# In a stationary state the two sides of FDR1 are within this share of each other.
-EQUILIBRATED_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Landscape:
         """The largest η up to which the approximation holds, or `None`."""
         held = None
         for rate, residual, drift in self._judged():
-            if not (is_stationary(drift) and _is_harmonic(residual)):
+            if not (is_stationary(drift) and is_harmonic(residual)):
                 break
             held = rate
         return held
@@ -97,7 +96,7 @@ class Landscape:
     def anharmonic_from(self) -> float | None:
         """The smallest η at which the approximation fails, or `None`."""
         for rate, residual, drift in self._judged():
-            if is_stationary(drift) and _is_anharmonic(residual):
+            if is_stationary(drift) and is_anharmonic(residual):
                 return rate
         return None
 
@@ -221,8 +220,8 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
         residual=residual,
         drift=drifts,
         ratio=tuple(ratio(left[:, j], right[:, j]) for j in columns),
-        extrapolation=_describe(eta),
-        verdict=_verdict(eta, residual, drifts, results.setting("mode")),
+        extrapolation=_describe_limit(eta),
+        verdict=describe(eta, residual, drifts, results.setting("mode")),
     )
 
 
@@ -235,7 +234,7 @@ def _at_zero(eta: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(design, values[:, used].T, rcond=None)[0][0]
 
 
-def _describe(eta: np.ndarray) -> str:
+def _describe_limit(eta: np.ndarray) -> str:
     if len(eta) == 1:
         return f"not extrapolated: at the only learning rate, {eta[0]:.4g}"
     used = ", ".join(f"{rate:.4g}" for rate in eta[:_EXTRAPOLATED_FROM])
@@ -244,75 +243,6 @@ def _describe(eta: np.ndarray) -> str:
 
 def _minus_one(estimate: Estimate) -> Estimate:
     return Estimate(*(number - 1 for number in estimate))
-
-
-def is_stationary(drift: Estimate) -> bool:
-    """Whether the share of O_FB that comes from a falling loss is small.
-
-    Args:
-        drift: An `Estimate`, of `Landscape.drift`.
-    """
-    return abs(drift.value) < STATIONARY_WITHIN
-
-
-def is_equilibrated(drift: Estimate, ratio: Estimate) -> bool:
-    """Whether a stage was stationary, as far as this can be known.
-
-    The drift must be small, and the ratio of the two sides of FDR1 must not be shown to
-    differ from 1. At small η the left side is noisy, so the ratio alone tells little.
-    It counts as different from 1 only if its whole interval is beyond 1 ± 5%. Without
-    an interval the ratio itself counts.
-
-    Args:
-        drift: An `Estimate`, of `Landscape.drift`.
-        ratio: An `Estimate`, of `Landscape.ratio`.
-    """
-    low, high = (ratio.value,) * 2 if np.isnan(ratio.low) else ratio[1:]
-    off = low > 1 + EQUILIBRATED_WITHIN or high < 1 - EQUILIBRATED_WITHIN
-    return is_stationary(drift) and not off
-
-
-def _is_harmonic(residual: Estimate) -> bool:
-    return residual.low > -MARGIN and residual.high < MARGIN
-
-
-def _is_anharmonic(residual: Estimate) -> bool:
-    return residual.high < -MARGIN or residual.low > MARGIN
-
-
-def _verdict(
-    eta: np.ndarray, residual: Sequence[Estimate], drifts: Sequence[Estimate], mode: str
-) -> str:
-    if any(np.isnan(r.low) for r in residual):
-        return (
-            "No verdict: one seed gives no interval. Run the sweep with at least two "
-            "seeds, or better four."
-        )
-    if mode == "paper":
-        return (
-            "No verdict: with one shuffle an epoch, O_FB is too small, most at small "
-            'learning rates. Run the sweep with mode="independent".'
-        )
-    groups: dict[str, list[str]] = {}
-    for rate, r, drift in zip(eta, residual, drifts, strict=True):
-        if not is_stationary(drift):
-            group = "is not judged"
-        elif _is_harmonic(r):
-            group = "holds"
-        else:
-            group = "fails" if _is_anharmonic(r) else "is undecided"
-        groups.setdefault(group, []).append(f"{rate:.4g}")
-    parts = [f"{name} at {', '.join(rates)}" for name, rates in groups.items()]
-    verdict = f"To {MARGIN:.0%}, the harmonic approximation {'; it '.join(parts)}."
-    if "is undecided" in groups:
-        verdict += " More seeds or longer stages narrow the intervals."
-    if "is not judged" in groups:
-        verdict += (
-            " Stages are not judged if more than "
-            f"{STATIONARY_WITHIN:.0%} of O_FB came from a loss that still drifted: "
-            "train longer there."
-        )
-    return verdict
 
 
 def _percent(estimate: Estimate) -> str:

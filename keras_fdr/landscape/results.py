@@ -1,7 +1,5 @@
 """The table of what a sweep measured."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from keras_fdr.arguments import check_path
-from keras_fdr.files import write_atomically
 from keras_fdr.landscape.rows import COLUMNS, SweepRow
+from keras_fdr.landscape.table_file import read_table, write_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -200,16 +198,7 @@ class SweepResults:
             path: File name or path object.
         """
         check_path("path", path)
-        # Every row has a separate line.
-        table = [row.to_dict() for row in self.rows]
-        rows = ",\n".join(map(json.dumps, table))
-        settings = json.dumps(self.settings)
-        checksum = _checksum(self.settings, table)
-        text = (
-            f'{{"settings": {settings},\n"checksum": "{checksum}",\n'
-            f'"rows": [\n{rows}\n]}}\n'
-        )
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_table(path, self.settings, [row.to_dict() for row in self.rows])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -225,33 +214,10 @@ class SweepResults:
         if file.is_dir():
             file = file / "sweep.json"
         try:
-            content = json.loads(file.read_text())
-            settings, rows = _checked(content)
+            settings, rows = read_table(file)
             return cls(settings, [SweepRow.from_dict(row) for row in rows])
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 "A table must be a complete file that a sweep wrote. "
                 f"Received: {str(file)!r} ({error})"
             ) from error
-
-
-def _checksum(settings: Any, rows: Any) -> str:
-    """A digest that does not depend on the layout of the file."""
-    text = json.dumps([settings, rows], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _checked(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The settings and rows of a file, if they are what was written."""
-    # Files of older versions have no checksum. Files of the examples also say when they
-    # were made, and with what.
-    if not isinstance(content, dict) or not {"settings", "rows"} <= set(content):
-        raise ValueError("it must hold settings and rows")
-    settings, rows = content["settings"], content["rows"]
-    if not isinstance(settings, dict):
-        raise ValueError("its settings must be a dictionary")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("its rows must be a list of dictionaries")
-    if "checksum" in content and content["checksum"] != _checksum(settings, rows):
-        raise ValueError("its numbers are not those that were written")
-    return settings, rows

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_fdr.landscape.estimates import Estimate
-from keras_fdr.landscape.regression import (
-    EQUILIBRATED_WITHIN,
-    Landscape,
-    fit,
-    is_equilibrated,
-)
+from keras_fdr.landscape.judgement import EQUILIBRATED_WITHIN, is_equilibrated
+from keras_fdr.landscape.regression import Landscape, fit
 from keras_fdr.landscape.results import SweepResults
 from keras_fdr.plots.figures import finish, new_figure
 

@@ -1,34 +1,15 @@
-"""The record of a run in NumPy: half-running averages and series."""
+"""What a run measured since its learning rate last changed."""
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from dataclasses import fields as fields_of
 
 import numpy as np
 
 from keras_fdr.arguments import check_integer, check_path, is_number
-from keras_fdr.files import write_atomically
-
-ROW = (
-    "dissipation",
-    "fluctuation",
-    "velocity_gradient",
-    "gradient_norm_squared",
-    "loss",
-)
-
-
-# These are measured of each weight tensor separately.
-VARIABLE_ROW = ("dissipation", "fluctuation")
-
-
-# A full-batch pass measures these. They have a separate record.
-FULL_BATCH_ROW = (
-    "full_batch_loss",
-    "full_batch_gradient_norm_squared",
-    "full_batch_velocity_gradient",
-    "full_batch_dissipation",
-)
+from keras_fdr.record.checks import as_floats, as_names
+from keras_fdr.record.columns import ROW, VARIABLE_ROW
+from keras_fdr.record.npz import read_record, write_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +73,8 @@ class Record:
                 "`learning_rate` must be a number, or NaN where it is unknown. "
                 f"Received: learning_rate={self.learning_rate!r}"
             )
-        names = _as_names(self.names)
-        sums = _as_floats("sums", self.sums)
+        names = as_names(self.names)
+        sums = as_floats("sums", self.sums)
         blocks = -(-steps // block_length)
         width = len(names)
         if sums.shape != (blocks, width):
@@ -105,7 +86,7 @@ class Record:
             )
         rates = self.learning_rates
         if rates is not None:
-            rates = _as_floats("learning_rates", rates)
+            rates = as_floats("learning_rates", rates)
             if rates.shape != (blocks,):
                 raise ValueError(
                     "`learning_rates` must have one rate for each block, hence shape "
@@ -220,20 +201,8 @@ class Record:
         Args:
             path: File name or path object, used as it is.
         """
-        arrays = {
-            "sums": self.sums,
-            "steps": np.asarray(self.steps),
-            "block_length": np.asarray(self.block_length),
-            "learning_rate": np.asarray(self.learning_rate),
-            "names": np.asarray(self.names),
-        }
-        # Files of records at one rate stay as they always were.
-        if self.learning_rates is not None:
-            arrays["learning_rates"] = self.learning_rates
-        write_atomically(
-            check_path("path", path),
-            lambda file: np.savez(file, **arrays),  # type: ignore[arg-type]
-        )
+        fields = {field.name: getattr(self, field.name) for field in fields_of(self)}
+        write_record(check_path("path", path), fields)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Record":
@@ -249,25 +218,7 @@ class Record:
             TypeError: If `path` is neither a string nor a path object.
             ValueError: If the file is not a complete record.
         """
-        path = check_path("path", path)
-        # `np.load` would leave a broken file open, so that it is opened here.
-        with open(path, "rb") as stream:
-            try:
-                with np.load(stream) as file:
-                    return cls(
-                        sums=file["sums"],
-                        steps=int(file["steps"]),
-                        block_length=int(file["block_length"]),
-                        learning_rate=float(file["learning_rate"]),
-                        names=tuple(map(str, file["names"])),
-                        learning_rates=file.get("learning_rates"),
-                    )
-            # A flipped bit can cause any exception, such as one on a wrong password.
-            except Exception as error:
-                raise ValueError(
-                    "A record file must be one that `Record.save` wrote, whole. "
-                    f"Received: {path!r} ({error})"
-                ) from error
+        return read_record(check_path("path", path), cls)
 
     def _counts(self, name: str) -> np.ndarray:
         """What the sums of each block are divided by for a mean."""
@@ -296,27 +247,3 @@ class Record:
     def _window_blocks(self, steps: int | np.ndarray) -> np.ndarray:
         # This is the boundary nearest to ⌊t/2⌋. Of two equally near, it is the earlier.
         return np.ceil((np.asarray(steps) // 2) / self.block_length - 0.5)
-
-
-def _as_floats(name: str, numbers: Any) -> np.ndarray:
-    try:
-        values = np.asarray(numbers)
-    except ValueError:  # Rows of different lengths are not an array.
-        values = np.empty(0, dtype=object)
-    if values.dtype.kind not in "iuf":
-        raise TypeError(
-            f"`{name}` must be an array of real numbers. "
-            f"Received: {name}={repr(numbers)[:200]}"
-        )
-    return values.astype(np.float64, copy=False)
-
-
-def _as_names(names: Any) -> tuple[str, ...]:
-    is_sequence = isinstance(names, (tuple, list))
-    if not is_sequence or not all(isinstance(name, str) for name in names):
-        raise TypeError(
-            f"`names` must be a tuple of strings. Received: names={names!r}"
-        )
-    if len(set(names)) < len(names):
-        raise ValueError(f"`names` must be different. Received: names={names!r}")
-    return tuple(names)

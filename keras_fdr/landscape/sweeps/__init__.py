@@ -1,0 +1,1 @@
+"""The training runs of a sweep, and what it keeps on disk."""
