@@ -245,5 +245,5 @@ def test_a_state_tree_is_said_to_have_no_record():
     model = model_of()
     fit([FDRCallback()], model)
     tree = model.get_state_tree()
-    with pytest.warns(UserWarning, match="the record and the cuts .* are not in it"):
+    with pytest.warns(UserWarning, match="The record and the cuts .* are not in it"):
         model.set_state_tree(tree)

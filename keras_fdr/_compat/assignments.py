@@ -2,7 +2,8 @@
 
 import inspect
 import weakref
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -31,15 +32,15 @@ class AssignmentScan:
     graph.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
-    def find(self, weights):
+    def find(self, weights: Sequence[keras.Variable]) -> Assignment | None:
         """The first `Assignment` to one of the weights, or `None`.
 
-        It is searched for in the graph that is being traced and in those around it: the
-        update may stand in a branch or in a function of its own. There is no graph,
-        and so nothing is found, where operations run eagerly.
+        It looks in the graph that is being traced and in those around it, because the
+        update may be in a branch or in a separate function. Where operations run
+        eagerly there is no graph, and so nothing is found.
 
         Args:
             weights: List of `keras.Variable`.
@@ -51,13 +52,13 @@ class AssignmentScan:
                 return found
         return None
 
-    def end_step(self):
+    def end_step(self) -> None:
         """Has `find` leave out the operations so far, those of the update included."""
         for graph in _graphs():
             self._seen[graph] = len(graph.get_operations())
 
 
-def _graphs():
+def _graphs() -> Iterator[tf.Graph]:
     """The graph that is being traced and those around it; nothing in eager mode."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     while isinstance(graph, tf.__internal__.FuncGraph):
@@ -65,7 +66,7 @@ def _graphs():
         graph = graph.outer_graph
 
 
-def assignment_in_call(model, batch_spec):
+def assignment_in_call(model: keras.Model, batch_spec: Any) -> Assignment | None:
     """The first `Assignment` that a call of the model makes, or `None`.
 
     The model is traced, not run. This serves steps that run eagerly. A model that
@@ -75,9 +76,9 @@ def assignment_in_call(model, batch_spec):
         model: A compiled `keras.Model`; it is built if it is not yet.
         batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
     """
-    found = None
+    found: Assignment | None = None
 
-    def call(x):
+    def call(x: Any) -> None:
         nonlocal found
         model(x, training=True)
         found = AssignmentScan().find(model.trainable_variables)
@@ -91,8 +92,12 @@ def assignment_in_call(model, batch_spec):
     return found
 
 
-def _first_assignment(graph, operations, weights):
-    handles = {}
+def _first_assignment(
+    graph: tf.Graph,
+    operations: Sequence[tf.Operation],
+    weights: Sequence[keras.Variable],
+) -> Assignment | None:
+    handles: dict[int, keras.Variable] = {}
     strategy = tf.distribute.get_strategy()
     for weight in weights:
         for copy in strategy.experimental_local_results(weight.value):
@@ -113,7 +118,7 @@ def _first_assignment(graph, operations, weights):
     return None
 
 
-def _is_by_layer(operation):
+def _is_by_layer(operation: tf.Operation) -> bool:
     """Whether a layer made the operation, and not to create its weights."""
     # A weight that is made inside a trace is initialised in a branch, if it is not yet.
     branch = operation.type in ("If", "StatelessIf")

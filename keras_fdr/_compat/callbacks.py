@@ -18,7 +18,7 @@ class FitCall(NamedTuple):
     """The arguments of `fit`. Empty if something else called the callback."""
 
 
-def fit_call(callback, model):
+def fit_call(callback: keras.callbacks.Callback, model: keras.Model) -> FitCall:
     """Finds the list that calls a callback, and the `fit` that calls the list.
 
     Keras does not tell a callback about the other callbacks, or about `shuffle`. Both
@@ -46,7 +46,7 @@ def fit_call(callback, model):
     return FitCall(callbacks, {})
 
 
-def batch_spec(arguments):
+def batch_spec(arguments: dict[str, Any]) -> Any:
     """What the batches of a `fit` are, as `tf.TensorSpec`; `None` where unknown.
 
     Args:
@@ -57,7 +57,7 @@ def batch_spec(arguments):
     return None if iterator is None else iterator._distributed_dataset.element_spec
 
 
-def has_sample_weight(arguments):
+def has_sample_weight(arguments: dict[str, Any]) -> bool:
     """Whether the batches of a `fit` hold weights, its `class_weight` among them.
 
     Args:
@@ -71,22 +71,22 @@ def has_sample_weight(arguments):
     )
 
 
-def shuffles_arrays(arguments):
+def shuffles_arrays(arguments: dict[str, Any]) -> bool:
     """Whether Keras shuffles the data of a `fit` itself, which it does with arrays.
 
     Args:
-        arguments: `Surroundings.arguments`, the local names of `fit`.
+        arguments: `FitCall.arguments`, the local names of `fit`.
     """
     iterator = arguments.get("epoch_iterator")
     adapter = getattr(iterator, "data_adapter", None)
     return isinstance(adapter, ArrayDataAdapter) and bool(arguments.get("shuffle"))
 
 
-def begins_iterator(arguments):
+def begins_iterator(arguments: dict[str, Any]) -> bool:
     """Whether the epoch of a `fit` that begins gets a new iterator over the data.
 
     Args:
-        arguments: `Surroundings.arguments`, the local names of `fit`.
+        arguments: `FitCall.arguments`, the local names of `fit`.
     """
     iterator = arguments.get("epoch_iterator")
     if iterator is None:
@@ -95,7 +95,9 @@ def begins_iterator(arguments):
     return first or not iterator.steps_per_epoch
 
 
-def backup_files(backup):
+def backup_files(
+    backup: keras.callbacks.BackupAndRestore,
+) -> tuple[str, str, str, str]:
     """The four files of a `BackupAndRestore`: weights and epoch, newest and previous.
 
     Its public attributes name only the folder.
@@ -108,7 +110,7 @@ def backup_files(backup):
     )
 
 
-def has_seeds(model):
+def has_seeds(model: keras.Model) -> bool:
     """Whether layers draw random numbers from separate seeds, as dropout does.
 
     The seeds are variables, but the files of Keras leave them out.

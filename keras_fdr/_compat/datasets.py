@@ -1,9 +1,12 @@
 """What a `tf.data.Dataset` was made from."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import tensorflow as tf
 
 
-def datasets_within(data):
+def datasets_within(data: Any) -> Iterator[tf.data.Dataset]:
     """Yields a dataset and all the datasets that it was derived from.
 
     Nothing is yielded for other data. TensorFlow has no public name for the inputs of a

@@ -1,7 +1,7 @@
 """The methods of `fit` that fail under several replicas."""
 
 import inspect
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
@@ -20,7 +20,7 @@ _PLACES = (
 )
 
 
-def check_trainer():
+def check_trainer() -> None:
     """Checks that the methods to replace are those of the Keras known here.
 
     Raises:
@@ -39,7 +39,7 @@ def check_trainer():
             _refuse(name, f"it does not use {sorted(missing)}")
 
 
-def _refuse(name, reason) -> NoReturn:
+def _refuse(name: str, reason: str) -> NoReturn:
     raise RuntimeError(
         "`prepare_distributed` replaces methods of `keras.Model` that it must know, "
         "and this Keras has changed one. Use Keras 3.14 or 3.15, or a newer "
@@ -48,7 +48,7 @@ def _refuse(name, reason) -> NoReturn:
     )
 
 
-def build_from_shapes(model):
+def build_from_shapes(model: keras.Model) -> None:
     """Makes `fit` and `evaluate` build a model from the shapes of the first batch.
 
     Keras builds it from the mean of the replicas' shares. That mean exists only if the
@@ -57,7 +57,7 @@ def build_from_shapes(model):
     """
     built_for = None
 
-    def maybe_symbolic_build(iterator=None, data_batch=None):
+    def maybe_symbolic_build(iterator: Any = None, data_batch: Any = None) -> None:
         nonlocal built_for
         if built_for is model._compile_loss:
             return
@@ -76,7 +76,7 @@ def build_from_shapes(model):
     model._maybe_symbolic_build = maybe_symbolic_build
 
 
-def _spec(value, strategy):
+def _spec(value: Any, strategy: tf.distribute.Strategy) -> Any:
     """The shape and type of the share of one replica, for any number of examples."""
     if value is None or isinstance(value, tf.experimental.Optional):
         return None

@@ -9,7 +9,7 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from tensorflow.python.util import _pywrap_util_port
 
 
-def cpu_kernels():
+def cpu_kernels() -> str | None:
     """The library that multiplies matrices on a CPU: `"xla"`, `"onednn"` or `None`.
 
     `None` stands for any other. It is also the answer if there is an accelerator,
@@ -22,7 +22,7 @@ def cpu_kernels():
     return "onednn" if _pywrap_util_port.IsMklEnabled() else None
 
 
-def xla_compiles():
+def xla_compiles() -> bool:
     """Whether the graph that is being traced is for XLA."""
     return GraphOrParentsInXlaContext(get_default_graph())
 

@@ -1,7 +1,8 @@
 """Splits the losses of a compiled model into sums and counts."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -24,7 +25,7 @@ class LossPart(NamedTuple):
 
 
 @contextmanager
-def parts_of_losses(model):
+def parts_of_losses(model: keras.Model) -> Iterator[list[LossPart]]:
     """Collects the parts of every loss of a compiled model while it is computed.
 
     Keras returns only means, and divides by other counts if there are masks. Its
@@ -49,7 +50,9 @@ def parts_of_losses(model):
         container._flat_losses = originals
 
 
-def loss_parts(model, y, y_pred, sample_weight):
+def loss_parts(
+    model: keras.Model, y: Any, y_pred: Any, sample_weight: Any
+) -> list[LossPart]:
     """The `LossPart` of every loss over one batch (see `parts_of_losses`)."""
     with parts_of_losses(model) as parts:
         model._compile_loss(y, y_pred, sample_weight)
@@ -59,7 +62,7 @@ def loss_parts(model, y, y_pred, sample_weight):
 class _SplitLoss:
     """Replaces one loss, and splits its mean into a sum and a count."""
 
-    def __init__(self, original, parts):
+    def __init__(self, original: Any, parts: list[LossPart]) -> None:
         loss = original.loss
         reduction = getattr(loss, "reduction", None)
         if type(loss).__call__ is not keras.losses.Loss.__call__:
@@ -80,7 +83,7 @@ class _SplitLoss:
         self._original = original
         self._parts = parts
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         if any(tf.as_dtype(y.dtype) == tf.string for y in tf.nest.flatten(y_true)):
             raise UnfitLossError(
                 "The labels of `dataset` must be numbers: encode text as integers, for "
@@ -115,17 +118,19 @@ class _SplitLoss:
 class _RereducedLoss(keras.losses.Loss):
     """A loss with another reduction, or with 1 instead of its values."""
 
-    def __init__(self, loss, reduction, ones=False):
+    def __init__(
+        self, loss: keras.losses.Loss, reduction: str, ones: bool = False
+    ) -> None:
         super().__init__(name="shadow", reduction=reduction, dtype=loss.dtype)
         self._loss = loss
         self._ones = ones
         self.masked = False
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.masked |= get_keras_mask(y_pred) is not None
         return super().__call__(y_true, y_pred, sample_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         values = self._loss.call(y_true, y_pred)
         if values.shape.rank == 0:
             raise UnfitLossError(
@@ -142,7 +147,7 @@ class _RereducedLoss(keras.losses.Loss):
         return values
 
 
-def activity_losses(model):
+def activity_losses(model: keras.Model) -> list[tf.Tensor]:
     """The losses of activity regularisers in the last call of a model.
 
     Keras divides each by the number of examples of the batch, so they are means.

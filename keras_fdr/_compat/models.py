@@ -1,6 +1,8 @@
 """The private results of `compile`."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,12 +11,12 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.utils.tracking import DotNotTrackScope
 
 
-def compiled_loss(model):
+def compiled_loss(model: keras.Model) -> Any:
     """The compiled loss. Each call of `compile` creates a new object."""
     return model._compile_loss
 
 
-def loss_as_given(model):
+def loss_as_given(model: keras.Model) -> str:
     """A string that differs between different losses in `compile`."""
     container = model._compile_loss
     if container is None:
@@ -23,7 +25,7 @@ def loss_as_given(model):
     return str(keras.tree.map_structure(_described, given))
 
 
-def _described(loss):
+def _described(loss: Any) -> str:
     if isinstance(loss, keras.losses.Loss):
         # Two objects with equal settings count as the same loss.
         config = {k: v for k, v in loss.get_config().items() if k != "name"}
@@ -32,25 +34,25 @@ def _described(loss):
     return str(loss)
 
 
-def global_seed():
+def global_seed() -> list[keras.Variable]:
     """The state of Keras' global seed generator, as a list. Empty if not used yet."""
     generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
     return [] if generator is None else [generator.state]
 
 
-def random_seed():
+def random_seed() -> int | None:
     """TensorFlow's global random seed, or `None` if none was set."""
     seed, _ = tf.compat.v1.get_seed(0)
     # TensorFlow takes this number where no seed was set.
     return None if seed == 87654321 else seed
 
 
-def takes_training(model):
+def takes_training(model: keras.Model) -> bool:
     """Whether `model` can be called with `training=`."""
     return model._call_has_training_arg
 
 
-def build(model, batch_spec):
+def build(model: keras.Model, batch_spec: Any) -> None:
     """Builds a compiled model, its loss and its metrics, but not its optimizer.
 
     Args:
@@ -68,7 +70,7 @@ def build(model, batch_spec):
             _set_optimizer(model, optimizer)
 
 
-def _set_optimizer(model, optimizer):
+def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
     # Keras must not track what is put in the optimizer's place, but it must track the
     # layers that a model makes when it is built.
     with DotNotTrackScope():
@@ -76,7 +78,7 @@ def _set_optimizer(model, optimizer):
 
 
 @contextlib.contextmanager
-def twice_differentiable(model):
+def twice_differentiable(model: keras.Model) -> Iterator[None]:
     """Traces recurrent layers as loops, since cuDNN has no second derivative."""
     layers = [
         layer for layer in model._flatten_layers() if getattr(layer, "use_cudnn", False)

@@ -1,6 +1,8 @@
 """Private parts of optimizers, and an optimizer that sees a whole step."""
 
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,7 +17,7 @@ class WholeStepOptimizer(keras.optimizers.Optimizer):
     three with the methods below.
     """
 
-    def apply_whole_step(self, gradients):
+    def apply_whole_step(self, gradients: list[Any]) -> None:
         """Applies one step. `apply` calls this in replica context.
 
         Args:
@@ -25,53 +27,55 @@ class WholeStepOptimizer(keras.optimizers.Optimizer):
         raise NotImplementedError
 
     @property
-    def weights(self):
+    def weights(self) -> list[keras.Variable]:
         """The `keras.Variable`s that this optimizer was built for."""
         return list(self._trainable_variables)
 
     @property
-    def batch_count(self):
+    def batch_count(self) -> keras.Variable:
         """The variable that counts batches, while `iterations` counts updates."""
         return self._iterations
 
     @property
-    def gradient_sums(self):
+    def gradient_sums(self) -> list[keras.Variable]:
         """The variables in which gradients are accumulated, one per weight."""
         return self._accumulated_gradients
 
-    def clear_gradient_sums(self):
+    def clear_gradient_sums(self) -> None:
         """Sets the accumulated gradients to 0."""
         self._backend_reset_gradient_accumulators()
 
-    def clip(self, gradients):
+    def clip(self, gradients: list[Any]) -> list[Any]:
         """The gradients after the configured clipping of Keras."""
         return self._clip_gradients(gradients)
 
-    def average_weights(self):
+    def average_weights(self) -> None:
         """Updates the moving average of the weights for `use_ema`."""
         self._update_model_variables_moving_average(self._trainable_variables)
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        gradients = [None] * len(self.weights)
+    def _backend_apply_gradients(
+        self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable]
+    ) -> None:
+        gradients: list[Any] = [None] * len(self.weights)
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             gradients[self._get_variable_index(variable)] = gradient
         self.apply_whole_step(gradients)
 
 
-def merge_call(function, *arguments):
+def merge_call(function: Callable[..., Any], *arguments: Any) -> None:
     """Calls `function(strategy, *arguments)` once for all replicas."""
     tf.__internal__.distribute.interim.maybe_merge_call(
         function, tf.distribute.get_strategy(), *arguments
     )
 
 
-def learning_rate_schedule(optimizer):
+def learning_rate_schedule(optimizer: Any) -> Any:
     """The schedule or callable that sets the learning rate. `None` for a number."""
     source = optimizer._learning_rate
     return None if isinstance(source, keras.Variable) else source
 
 
-def open_loss_scaling(loss_scale_optimizer):
+def open_loss_scaling(loss_scale_optimizer: keras.optimizers.Optimizer) -> None:
     """Shows the inner optimizer the unscaled loss and the gradients of all replicas.
 
     `LossScaleOptimizer.scale_loss` does not call the hook of the inner optimizer. So
@@ -83,11 +87,11 @@ def open_loss_scaling(loss_scale_optimizer):
     inner = loss_scale_optimizer.inner_optimizer
     stock = type(loss_scale_optimizer)
 
-    def scale_loss(loss):
+    def scale_loss(loss: Any) -> Any:
         inner.scale_loss(loss)
         return stock.scale_loss(loss_scale_optimizer, loss)
 
-    def apply(grads, trainable_variables=None):
+    def apply(grads: Sequence[Any], trainable_variables: Any = None) -> None:
         grads = inner.reduce(list(grads))
         return stock.apply(loss_scale_optimizer, grads, trainable_variables)
 
@@ -95,12 +99,12 @@ def open_loss_scaling(loss_scale_optimizer):
     loss_scale_optimizer.apply = apply
 
 
-def built_weights(optimizer):
+def built_weights(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The `keras.Variable`s that any Keras optimizer was built for."""
     return list(optimizer._trainable_variables)
 
 
-def called_by_set_state_tree():
+def called_by_set_state_tree() -> bool:
     """Whether `keras.Model.set_state_tree` asks for the variables of an optimizer.
 
     Keras has no hook for this: it assigns `optimizer.variables` one by one. So the

@@ -1,6 +1,7 @@
 """Variables that are created while a function is traced, but outside of it."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -13,14 +14,14 @@ _PRIORITY = 60
 
 
 @contextlib.contextmanager
-def variables_outside_of_traces():
+def variables_outside_of_traces() -> Iterator[None]:
     """A scope in which variables are created at once, also during a trace.
 
     `tf.init_scope` is not enough. `tf.function` still delays each variable by a
     condition (10 ms), and then traces the function a second time.
     """
 
-    def create(next_creator, **arguments):
+    def create(next_creator: Any, **arguments: Any) -> tf.Variable:
         del next_creator  # The creator of `tf.function`, or of TensorFlow.
         return default_variable_creator_v2(None, **arguments)
 

@@ -124,7 +124,7 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
             ValueError: If a layer assigns one of the weights in the same step.
         """
         weights = self.weights if self.built else trainable_variables
-        refuse_assignment(self._scan.find(weights))
+        refuse_assignment(self._scan.find(weights or []))
         try:
             rows = self.moves_touched_rows_only() and can_gather()
             grads = self._reduce(
