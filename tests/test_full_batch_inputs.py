@@ -217,8 +217,8 @@ def slow():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_shows_progress_of_a_long_pass(monkeypatch, capsys, known):
-    monkeypatch.setattr(passes, "_PATIENCE", 0)
-    monkeypatch.setattr(passes, "_UPDATE_EVERY", 0)
+    monkeypatch.setattr(passes, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(passes, "_UPDATE_SECONDS", 0)
     dataset = slow() if known else slow().filter(lambda x, y: True)
     FullBatchPass(plain(), dataset, verbose=1)()
     shown = capsys.readouterr().out

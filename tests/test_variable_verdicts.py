@@ -113,7 +113,7 @@ def test_reason_names_the_farthest_first_and_not_too_many():
     total = Verdict("drifting", 2.0, 2000, "As found.")
     verdict = judge_variables(DriftRule(), total, TENSORS)
     assert verdict.reason == (
-        "As found. By themselves 2 of 6 weight tensors still drift: fast, drifting."
+        "As found. Seen separately, 2 of 6 weight tensors still drift: fast, drifting."
     )
     many = {f"w{i}": tensor(0.3 + 0.01 * i, 1.0) for i in range(8)}
     reason = judge_variables(DriftRule(), total, many).reason
@@ -173,7 +173,9 @@ def test_line_of_a_cut_names_it(capsys):
 
     _, callback, printed = fit(rule, capsys, epochs=5)
     assert len(callback.cuts) == 5
-    assert "Cut now. By themselves 1 of 2 weight tensors still drift: slow" in printed
+    assert (
+        "Cut now. Seen separately, 1 of 2 weight tensors still drift: slow" in printed
+    )
     _, callback, printed = fit(rule, capsys, per_variable=False, epochs=1)
-    assert "Cut now." in printed and "themselves" not in printed
+    assert "Cut now." in printed and "separately" not in printed
     assert callback.verdict.by_variable == {}

@@ -1,36 +1,41 @@
-"""The gradient of f over a dataset, from sums that add over batches."""
+"""The gradient of the loss f over a dataset, from sums that add over batches."""
+
+from typing import Any
 
 import tensorflow as tf
 
+from keras_fdr.full_batch.objective import Objective
 from keras_fdr.products import dot
 
 
 class GradientSums:
-    """What one batch contributes to f and ∇f, and what the totals make.
+    """Computes what one batch adds to f and ∇f, and f and ∇f from the totals.
+
+    Here f is the loss over the whole dataset with all regularisers.
 
     Args:
-        objective: The `Objective`.
+        objective: The `Objective`, which defines f.
         training: Boolean, whether layers run as in training. Defaults to `False`.
     """
 
-    def __init__(self, objective, training=False):
+    def __init__(self, objective: Objective, training: bool = False) -> None:
         self._objective = objective
         self._training = training
 
-    def of_batch(self, x, y, sample_weight=None):
+    def of_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
         """The sums over one batch.
 
         Returns:
-            `((sums, gradients), y_pred)`: the `Sums` of the objective in float64,
-            the gradient of each numerator, and the predictions. The first two of
-            several batches, or replicas, may be added.
+            `((sums, gradients), y_pred)`. `sums` are the `Sums` of the objective in
+            float64, and `gradients` has the gradient of each numerator. Both may be
+            added over batches and replicas. `y_pred` are the predictions.
         """
         theta = [w.value for w in self._objective.weights]
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(theta)
             sums, y_pred = self._objective.sums(x, y, sample_weight, self._training)
-            # float16 layers: the gradient of a sum over the batch can overflow, that
-            # of a mean can underflow.
+            # In float16 layers the gradient of a sum over the batch can overflow, and
+            # the gradient of a mean can underflow. This scale lies between the two.
             examples = tf.maximum(sums.denominators[0], 1)
             scale = tf.cast(tf.sqrt(examples), sums.numerators[0].dtype)
             scaled = [n / scale for n in sums.numerators]
@@ -50,8 +55,18 @@ class GradientSums:
         sums = tf.nest.map_structure(lambda s: tf.cast(s, "float64"), sums)
         return (sums, gradients), y_pred
 
-    def finish(self, sums, gradients):
-        """f, |∇f|², the examples, each loss and ∇f from totals of `of_batch`."""
+    def finish(self, sums: Any, gradients: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """What the totals of `of_batch` over the whole dataset give.
+
+        Args:
+            sums: The total of the `Sums`.
+            gradients: The total of the gradients of each numerator.
+
+        Returns:
+            `(loss, gradient_norm_squared, examples, losses, gradient)`: f, |∇f|², the
+            number of examples, a dictionary of each loss where there are several, and
+            ∇f as a list of tensors.
+        """
         theta = [tf.convert_to_tensor(w.value) for w in self._objective.weights]
         with tf.GradientTape() as tape:
             tape.watch(theta)
@@ -71,6 +86,7 @@ class GradientSums:
         return loss, dot(gradient, gradient), sums.denominators[0], losses, gradient
 
 
-def _dense(gradient, like):
-    # Embeddings deliver `IndexedSlices`, kernels on sequences unknown shapes.
+def _dense(gradient: Any, like: Any) -> Any:
+    # Embeddings have gradients that are `IndexedSlices`. Kernels on sequences have
+    # gradients of unknown shape.
     return tf.ensure_shape(tf.convert_to_tensor(gradient), like.shape)

@@ -1,7 +1,8 @@
-"""The function f that a compiled model minimises, in parts that add over batches."""
+"""The loss f that a compiled model minimises, in parts that add over batches."""
 
 import contextlib
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -16,47 +17,54 @@ from keras_fdr.model_checks import (
 
 
 class Sums(NamedTuple):
-    """What one batch contributes to the data part of f.
+    """What one batch adds to the data part of f, which is f without regularisers.
 
-    Each loss of a compiled model is a mean Σ_α w_α ℓ_α / D. D is the number of
-    examples times a constant, unless masks, sample weights or ragged lengths decide
-    it: then its sum over the whole dataset is known at the end only, and the loss
-    needs a sum of its own. The data part of f is Σ_i numerators[i]/denominators[i]
-    with both summed over all batches.
+    Each loss of a compiled model is a mean Σ_α w_α ℓ_α / D over the terms α, with the
+    term ℓ_α, its weight w_α and a denominator D. In most models D is the number of
+    examples times a constant. Then one numerator can hold all losses. But masks, sample
+    weights and ragged lengths can decide D. Then D is known only after the whole
+    dataset, so such a loss has a separate numerator and denominator.
+
+    The data part of f is Σ_i numerators[i]/denominators[i], after both were summed over
+    all batches.
 
     Args:
         numerators: List of scalars. The first is the sum over all losses whose D is
-            proportional to the examples; each other loss follows, times its weight.
-        denominators: List of float64 scalars: the examples, then each D.
-        losses: Dictionary from the name of each loss, where there are several, to
-            its own numerator and denominator.
+            proportional to the number of examples. Each other loss follows, times its
+            loss weight.
+        denominators: List of float64 scalars. The first is the number of examples, and
+            the D of each other loss follows.
+        losses: Dictionary from the name of each loss to its numerator and denominator.
+            It is empty if the model has only one loss.
     """
 
-    numerators: list
-    denominators: list
-    losses: dict
+    numerators: list[Any]
+    denominators: list[Any]
+    losses: dict[str, tuple[Any, Any]]
 
 
 class Objective:
-    """f = mean data loss + all regularisers, of a compiled model.
+    """The loss f of a compiled model: the mean data loss plus all regularisers.
 
-    The loss is the one that `fit` minimises: every output's loss with its weight,
-    sample weights and masks, the layers' regularisers, and ½λ|θ|² with the λ of an
-    `FDRSGD`. What is not a mean over examples is refused by name.
+    This is the loss that `fit` minimises. It has the loss of each output with its loss
+    weight, sample weights and masks, and the regularisers of the layers. With an
+    `FDRSGD` it also has ½λ|θ|², with the weights θ and λ the optimizer's `l2`. A loss
+    that is not a mean over examples raises an error, which names the loss.
 
     Args:
-        model: A compiled `keras.Model`; it is built if it is not yet.
+        model: A compiled `keras.Model`. It is built here if necessary.
         batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If it is not compiled with an optimizer and a loss, computes its
             loss itself, or takes another number of inputs or labels.
     """
 
-    def __init__(self, model, batch_spec):
+    def __init__(self, model: keras.Model, batch_spec: Any) -> None:
         check_model(model)
-        # An overridden `train_step` is the true reason, also where there is no loss.
+        # A model with an overridden `train_step` may have no loss. Then the method is
+        # the reason to name, so it is checked first.
         check_own_loss(model)
         check_compiled(model, loss=True)
         check_structure(model, batch_spec)
@@ -69,17 +77,17 @@ class Objective:
         self._optimizer = inner
         self._compiled = _compat.compiled_loss(model)
 
-    def is_current(self, model):
-        """Whether this is the objective of `model` as it is compiled now."""
+    def is_current(self, model: keras.Model) -> bool:
+        """Whether this is the loss of `model`, and the model was not compiled again."""
         return model is self.model and _compat.compiled_loss(model) is self._compiled
 
     @property
-    def weights(self):
-        """List of `keras.Variable`: θ, those that the optimizer was built for.
+    def weights(self) -> list[keras.Variable]:
+        """The weights θ, which are the variables that the optimizer was built for.
 
-        A layer that is frozen without compiling again still trains in `fit`. The
-        scales of float8 layers are not weights: Keras lists them as trainable, but
-        overwrites them with what it calls their gradient.
+        A layer that is frozen without compiling again still trains in `fit`, so it
+        counts. The scales of float8 layers do not count. Keras lists them as trainable,
+        but overwrites them with what it calls their gradient.
         """
         if self._optimizer.built:
             trained = _compat.built_weights(self._optimizer)
@@ -87,8 +95,20 @@ class Objective:
             trained = self.model.trainable_variables
         return [w for w in trained if not w.overwrite_with_gradient]
 
-    def sums(self, x, y, sample_weight, training):
-        """The `Sums` of one batch, and its predictions."""
+    def sums(
+        self, x: Any, y: Any, sample_weight: Any, training: bool
+    ) -> tuple[Sums, Any]:
+        """Computes one batch.
+
+        Args:
+            x: (Nested) tensors, the inputs.
+            y: (Nested) tensors, the labels.
+            sample_weight: (Nested) tensors, or `None`.
+            training: Boolean, whether layers run as in training.
+
+        Returns:
+            `(sums, y_pred)`: the `Sums` of the batch, and the predictions.
+        """
         model = self.model
         examples = tf.shape(tf.nest.flatten(x)[0])[0]
         arguments = {"training": training} if _compat.takes_training(model) else {}
@@ -111,13 +131,13 @@ class Objective:
         losses = {f"{p.name}_loss": (p.numerator, p.denominator) for p in several}
         return Sums([per_example, *numerators], denominators, losses), y_pred
 
-    def regularisation(self, theta, connected):
-        """All regularisers at θ, a scalar.
+    def regularisation(self, theta: Sequence[Any], connected: Sequence[bool]) -> Any:
+        """The sum of all regularisers, a scalar.
 
         Args:
-            theta: List of tensors or variables, one per entry of `weights`.
-            connected: List of booleans, whether the data loss depends on it. The
-                optimizer's λ acts on those weights only that have a gradient.
+            theta: List of tensors, the values of `weights`.
+            connected: List of booleans, whether the data loss depends on each weight.
+                The optimizer's λ acts only on weights that have a gradient.
         """
         total = tf.zeros((), keras.config.floatx())
         for weight, value, used in zip(self.weights, theta, connected, strict=True):
@@ -127,8 +147,21 @@ class Objective:
                 total += self.l2 * tf.cast(tf.nn.l2_loss(value), total.dtype)
         return total
 
-    def gradient(self, x, y, sample_weight, training=False):
-        """∇f^B with all regularisers: list of tensors, `None` where independent."""
+    def gradient(
+        self, x: Any, y: Any, sample_weight: Any, training: bool = False
+    ) -> list[Any]:
+        """The gradient of the loss of one batch, with all regularisers.
+
+        Args:
+            x: (Nested) tensors, the inputs.
+            y: (Nested) tensors, the labels.
+            sample_weight: (Nested) tensors, or `None`.
+            training: Boolean, whether layers run as in training. Defaults to `False`.
+
+        Returns:
+            List of tensors, one for each of `weights`. It has `None` for a weight that
+            the loss does not depend on.
+        """
         theta = [w.value for w in self.weights]
         with tf.GradientTape() as tape:
             tape.watch(theta)
@@ -148,12 +181,12 @@ class Objective:
 
 
 @contextlib.contextmanager
-def refusing(batch_spec, *passed_on):
-    """Turns what Keras and TensorFlow say of unfit batches into one clear error.
+def refusing(batch_spec: Any, *passed_on: type[Exception]) -> Iterator[None]:
+    """Turns the errors of Keras and TensorFlow about unfit batches into a clear one.
 
     Args:
         batch_spec: `(x, y[, sample_weight])` of `tf.TensorSpec`.
-        *passed_on: Types of the errors that are clear already.
+        *passed_on: Types of errors that are already clear. They are raised unchanged.
 
     Raises:
         ValueError: If the code within fails.
@@ -163,16 +196,17 @@ def refusing(batch_spec, *passed_on):
     except passed_on:
         raise
     except Exception as error:
-        # The first lines say it; the rest is Keras' list of arguments.
+        # The first lines say the reason. Keras' list of arguments follows.
         reason = " ".join(str(error).split())[:400]
         raise ValueError(
             "The model, its loss and its metrics must be able to compute each batch "
-            "of `dataset`. Check shapes and dtypes; a `tf.data.Dataset` must consist "
-            "of batches, so call `.batch(...)` on one of single examples. "
+            "of `dataset`. Check shapes and dtypes. A `tf.data.Dataset` must consist "
+            "of batches. If it has single examples, call `.batch(...)` on it. "
             f"Received: {batch_spec}, which fails with {type(error).__name__}: {reason}"
         ) from error
 
 
-def _plus(a, b):
+def _plus(a: Any, b: Any) -> Any:
+    """The sum of two gradients, each of which may be `None`."""
     known = [tf.convert_to_tensor(g) for g in (a, b) if g is not None]
     return sum(known[1:], known[0]) if known else None

@@ -2,6 +2,7 @@
 
 import time
 from itertools import zip_longest
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,23 +18,28 @@ from keras_fdr.full_batch.result import FullBatch
 from keras_fdr.full_batch.totals import Totals
 from keras_fdr.snapshot import State
 
-# Seconds of silence after which a progress bar appears, and between its updates.
-_PATIENCE = 3.0
-_UPDATE_EVERY = 0.5
+# A progress bar appears after so many seconds.
+_PATIENCE_SECONDS = 3.0
+# Its updates are at least so many seconds apart.
+_UPDATE_SECONDS = 0.5
 
 
 class FullBatchPass:
-    """Computes the gradient of f over a whole dataset, as `fit` defines f.
+    """Computes the loss f over a whole dataset, and its gradient.
 
         f(θ) = 1/N_s Σ_α f_α(θ) + all regularisers
 
-    with every output's loss and loss weight, sample weights and masks, the layers'
-    regularisers and the `l2` of an `FDRSGD`. It equals the gradient of one batch
-    that holds the whole dataset, whatever the batches are. Under the strategy that
-    the model was created in, the replicas share each batch.
+    Here θ are the weights, N_s is the number of examples, and f_α is the loss of the
+    example α. f is the loss that `fit` minimises. It has the loss of each output with
+    its loss weight, sample weights and masks, the regularisers of the layers, and the
+    `l2` of an `FDRSGD`. The result does not depend on how the dataset is cut into
+    batches. It equals that of one batch with the whole dataset.
 
-    A pass compiles once, sums on the device, needs the memory of one batch and two
-    copies of the gradient, and leaves metrics, normalisation statistics and seed
+    If the model was created under a strategy with several replicas, they share each
+    batch.
+
+    A pass compiles once and sums on the device. It needs the memory of one batch and of
+    two copies of the gradient. It leaves metrics, normalisation statistics and seed
     generators as it found them.
 
     Example:
@@ -52,16 +58,16 @@ class FullBatchPass:
 
     Args:
         model: A compiled `keras.Model`.
-        dataset: `tf.data.Dataset` of batches `(x, y)` or `(x, y, sample_weight)`
-            of any size, also unequal; or a tuple of arrays of that form, which is
-            gone through in batches of at most 16 MiB and 4,096 examples.
-            `class_weight` exists in `fit` only: pass `sample_weight`.
+        dataset: `tf.data.Dataset` of batches `(x, y)` or `(x, y, sample_weight)`,
+            which may have unequal sizes, or a tuple of arrays of that form. Arrays are
+            read in batches of at most 16 MiB and 4,096 examples. There is no
+            `class_weight` as in `fit`: pass a `sample_weight` instead.
         training: Boolean, whether layers run as in training. With `False` f is a
-            function of θ alone, which FDR2 is about. With `True` dropout makes it
-            random, and normalisation over the batch makes the result depend on how
-            the dataset is cut into batches. Defaults to `False`.
-        verbose: Integer; above 0 a progress bar is shown when a pass takes more
-            than a few seconds. Defaults to `0`.
+            function of θ alone, as FDR2 needs it. With `True` dropout makes f random,
+            and normalisation over the batch makes the result depend on how the dataset
+            is cut into batches. Defaults to `False`.
+        verbose: Integer. Above 0 a progress bar is shown if a pass takes more than a
+            few seconds. Defaults to `0`.
 
     Call arguments:
         gradient: Boolean, whether the result holds ∇f itself. Defaults to `False`.
@@ -71,15 +77,21 @@ class FullBatchPass:
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If the model is not compiled, has a loss that is no mean over the
-            examples, or if the dataset is empty, infinite, unlabelled or does not
-            have the structure of the model.
+        ValueError: If the model is not compiled, or its loss is not a mean over the
+            examples. If the dataset is empty, infinite or unlabelled, or does not have
+            the structure of the model.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), section 3.2.
     """
 
-    def __init__(self, model, dataset, training=False, verbose=0):
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: Any,
+        training: bool = False,
+        verbose: int = 0,
+    ) -> None:
         self.training = check_boolean("training", training)
         self.verbose = check_verbosity(verbose)
         self.model = model
@@ -92,26 +104,26 @@ class FullBatchPass:
         self._batches = self._strategy.experimental_distribute_dataset(data.batches)
         self._compile()
 
-    def _check_batch(self, spec):
-        """Traces one batch without computing it, so that errors come now.
+    def _check_batch(self, spec: Any) -> None:
+        """Traces one batch without computing it, so that errors are raised now.
 
-        Only a trace shows what the losses and layers do.
+        Only a trace shows whether the losses and layers can compute a batch.
         """
 
-        def of_replica(x, y, sample_weight=None):
+        def of_replica(x: Any, y: Any, sample_weight: Any = None) -> None:
             self.objective.sums(x, y, sample_weight, self.training)
 
-        def of_batch(*batch):
+        def of_batch(*batch: Any) -> None:
             self._strategy.run(of_replica, args=batch)
 
         traced = tf.function(of_batch, autograph=False)
         with refusing(spec, _compat.UnfitLossError):
             traced.get_concrete_function(*spec)
 
-    def _compile(self):
+    def _compile(self) -> None:
         self._compiled_for = self.weights
         self._totals = Totals(self._strategy)
-        # Keras' own choice for `fit` on this machine.
+        # `fit` uses XLA or not by the same setting.
         jit_compile = bool(self.model.jit_compile)
         self._batch = tf.function(
             self._add_up_batch, autograph=False, jit_compile=jit_compile
@@ -120,24 +132,24 @@ class FullBatchPass:
         self._finish = tf.function(self._summarise, autograph=False)
 
     @property
-    def weights(self):
-        """List of `keras.Variable`: θ, in the order of `FullBatch.gradient`."""
+    def weights(self) -> list[keras.Variable]:
+        """The weights θ, in the order of `FullBatch.gradient`."""
         return self.objective.weights
 
     @property
-    def metric_names(self):
-        """List of strings, the keys of `FullBatch.metrics`."""
+    def metric_names(self) -> list[str]:
+        """The names of the compiled metrics."""
         return [name for name in self.model.get_metrics_result() if name != "loss"]
 
-    def is_current(self, model):
-        """Whether this pass is of `model` as it is compiled now."""
+    def is_current(self, model: keras.Model) -> bool:
+        """Whether this pass is of `model`, and the model was not compiled again."""
         return self.objective.is_current(model)
 
-    def __call__(self, gradient=False):
-        """Goes through the dataset once (see the class)."""
+    def __call__(self, gradient: bool = False) -> FullBatch:
+        """Computes the whole dataset once (see the class)."""
         check_boolean("gradient", gradient)
         model = self.model
-        # The optimizer may have been built since, for fewer weights.
+        # The optimizer may have been built after this pass, for fewer weights.
         pairs = zip_longest(self.weights, self._compiled_for)
         if any(now is not then for now, then in pairs):
             self._compile()
@@ -150,7 +162,7 @@ class FullBatchPass:
         try:
             for metric in model.metrics:
                 metric.reset_state()
-            self._go_through()
+            self._add_all_batches()
             loss, norm_squared, examples, losses, parts = self._finish()
             if int(examples) == 0:
                 raise ValueError(
@@ -158,7 +170,8 @@ class FullBatchPass:
                     "dataset"
                 )
             metrics = model.get_metrics_result()
-            # Keras' mean of the batches' losses, which masks and ragged ends bias.
+            # Keras averages the losses of the batches. Masks and unequal batches bias
+            # this mean, so it is left out.
             metrics.pop("loss", None)
             metrics.update(losses)
             return FullBatch(
@@ -171,8 +184,8 @@ class FullBatchPass:
         finally:
             state.restore()
 
-    def _go_through(self):
-        """Adds all batches, in calls short enough to show progress between them."""
+    def _add_all_batches(self) -> None:
+        """Adds all batches, in short calls, so that progress is shown between them."""
         self._totals.clear()
         iterator = iter(self._batches)
         start = updated = time.monotonic()
@@ -181,25 +194,29 @@ class FullBatchPass:
             count, more = self._advance(iterator, tf.constant(size, tf.int64))
             done, more = done + int(count), bool(more)
             now = time.monotonic()
-            # Workers meet at each batch, so all must make the same calls; their clocks
-            # differ.
-            if true_on_all(self._strategy, now - updated < _UPDATE_EVERY):
+            # All workers compute each batch together, so all must make the same calls.
+            # Their clocks differ, so they agree on the size of the next call.
+            if true_on_all(self._strategy, now - updated < _UPDATE_SECONDS):
                 size *= 2
-            elif self.verbose and now - start > _PATIENCE:
+            elif self.verbose and now - start > _PATIENCE_SECONDS:
                 bar = bar or self._progress_bar()
                 bar.update(done)
             updated = now
         if bar:
             bar.update(done, finalize=True)
 
-    def _progress_bar(self):
+    def _progress_bar(self) -> keras.utils.Progbar:
         target = self._batch_count if self._batch_count > 0 else None
         return keras.utils.Progbar(target, unit_name="batch")
 
-    def _add_batches(self, iterator, limit):
-        """Adds up to `limit` batches; how many there were, and whether more come."""
+    def _add_batches(self, iterator: Any, limit: Any) -> tuple[Any, Any]:
+        """Adds up to `limit` batches.
 
-        def add_next(count, more):
+        Returns:
+            `(count, more)`: how many batches there were, and whether more may come.
+        """
+
+        def add_next(count: Any, more: Any) -> tuple[Any, Any]:
             del more
             batch = iterator.get_next_as_optional()
             more = batch.has_value()
@@ -212,20 +229,21 @@ class FullBatchPass:
             [tf.zeros((), tf.int64), tf.constant(True)],
         )
 
-    def _add(self, batch):
+    def _add(self, batch: Any) -> None:
         self._totals.add(self._strategy.run(self._batch, args=batch))
 
-    def _add_up_batch(self, x, y, sample_weight=None):
-        """One replica's share of a batch: its sums, and the gradient of each."""
+    def _add_up_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+        """The sums over one replica's share of a batch, and the gradient of each."""
         values, y_pred = self._sums.of_batch(x, y, sample_weight)
         self.model.compute_metrics(x, y, y_pred, sample_weight)
         return values
 
-    def _summarise(self):
-        """f, |∇f|², the examples, each loss and ∇f from the totals."""
+    def _summarise(self) -> tuple[Any, Any, Any, Any, Any]:
+        """What `GradientSums.finish` makes of the totals."""
         return self._sums.finish(*self._totals.read())
 
 
-def _as_number(value):
+def _as_number(value: Any) -> Any:
+    """The value of a metric as a number, or as an array if it has several."""
     value = np.asarray(value)
     return value.item() if value.ndim == 0 else value

@@ -9,13 +9,14 @@ class FullBatch:
     """What one `FullBatchPass` measured.
 
     Args:
-        loss: Float, f: the mean data loss with all regularisers.
-        gradient_norm_squared: Float, |∇f|².
+        loss: Float, f, the mean data loss plus all regularisers.
+        gradient_norm_squared: Float, |∇f|², the squared norm of the gradient of f.
         examples: Integer, the number of examples.
-        metrics: Dictionary of the compiled metrics over the whole dataset; of a
-            model with several losses each of them too, as `<name>_loss`.
-        gradient: List of tensors, ∇f for each of the pass's `weights`, or `None`
-            if it was not asked for.
+        metrics: Dictionary of the compiled metrics over the whole dataset. If the model
+            has several losses, each of them is there too, as `<name>_loss`.
+            Defaults to an empty dictionary.
+        gradient: List of tensors, ∇f for each of the pass's `weights`, or `None` if it
+            was not asked for. Defaults to `None`.
     """
 
     loss: float
@@ -26,5 +27,5 @@ class FullBatch:
 
     @property
     def gradient_norm(self) -> float:
-        """|∇f|."""
+        """The norm of the gradient, |∇f|."""
         return self.gradient_norm_squared**0.5

@@ -15,10 +15,10 @@ def judge_variables(
     verdict: Verdict,
     records: Mapping[str, Record],
 ) -> Verdict:
-    """Adds the verdicts on every weight tensor to the one on the whole model.
+    """Adds the verdicts on every weight tensor to the verdict on the whole model.
 
-    FDR1 holds for each weight tensor separately. Cuts are decided on the whole model,
-    since there is one learning rate. The tensors say where a drift comes from.
+    FDR1 holds for each weight tensor separately. There is one learning rate, so a cut
+    is decided on the whole model. The verdicts on the tensors say which of them drift.
 
     Args:
         rule: Function `Record -> Verdict`.
@@ -37,7 +37,7 @@ def judge_variables(
     if len(drifting) > _NAMED:
         names += f" and {len(drifting) - _NAMED} more"
     reason = (
-        f"{verdict.reason} By themselves {len(drifting)} of {len(records)} weight "
+        f"{verdict.reason} Seen separately, {len(drifting)} of {len(records)} weight "
         f"tensors still drift: {names}."
     )
     return dataclasses.replace(verdict, reason=reason)

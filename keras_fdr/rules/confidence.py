@@ -9,9 +9,9 @@ from scipy.stats import t
 
 from keras_fdr.arguments import check_boolean
 from keras_fdr.record import Record
-from keras_fdr.rules.config import Configured
+from keras_fdr.rules.base import Finding, Rule
 from keras_fdr.rules.q_path import QPath
-from keras_fdr.rules.verdict import Status, Verdict, blocking_reason
+from keras_fdr.rules.verdict import Status
 
 
 class _Settings(NamedTuple):
@@ -20,7 +20,7 @@ class _Settings(NamedTuple):
     # The window is this share of the steps, the newest ones.
     share: float
     least_steps: int
-    # δ, as a share of the fluctuation.
+    # The tolerance δ is a share of the fluctuation.
     tolerance: float
     significance: float
 
@@ -33,22 +33,28 @@ _DEFAULTS = {
 
 
 @dataclass(frozen=True)
-class ConfidenceRule(Configured):
-    """Tests the mean of z = O_L − O_R with an error bar.
+class ConfidenceRule(Rule):
+    """Tests the mean of z with an error bar, where z is dissipation minus fluctuation.
 
-    - `"sasa"` calls the run stationary when the confidence interval of z̄ over the
-      newest half of the steps lies within ±δ Ō_R.
-    - `"sasa+"` does so when the interval over the newest eighth contains 0. That is a
-      failure to find a drift: noise alone makes it fire.
+    With the two sides of FDR1 this is z = O_L − O_R. Over a window of the newest steps,
+    z̄ is the mean of z and Ō_R the mean of O_R. δ is a tolerance.
 
-    Both also ask that z̄ has the same sign in both halves of the window. The published
-    code asks for more until its first cut, against a z̄ that crosses 0 on the way: the
-    interval, moved to each half's mean, must pass by itself (`composite`). A rule sees
-    one record and no earlier cut, so this is for the caller to say.
+    - `"sasa"` takes the newest half of the steps. It calls the run stationary when the
+      confidence interval of z̄ lies within ±δ Ō_R.
+    - `"sasa+"` takes the newest eighth. It calls the run stationary when the interval
+      contains 0. This only means that no drift was found, so noise alone can make the
+      rule fire.
 
-    Error bars are from overlapping batch means of √N steps. In a stationary state
-    successive z nearly cancel (their sum is a difference of Q, see `DriftRule`), so
-    these error bars are too wide, and `"sasa"` late.
+    Both rules also ask that z̄ has the same sign in both halves of the window.
+
+    Until its first cut, the published code asks for more: the interval is moved to the
+    mean of each half, and must pass at both places (`composite`). This guards against a
+    z̄ that only passes through 0. A rule sees one record and does not know of earlier
+    cuts, so the caller sets `composite`.
+
+    Error bars are from overlapping batch means of √N of the N steps. In a stationary
+    state successive z nearly cancel, since their sum is a difference of Q (see
+    `DriftRule`). So these error bars are too wide, and `"sasa"` fires late.
 
     Example:
 
@@ -61,18 +67,18 @@ class ConfidenceRule(Configured):
 
     Args:
         kind: `"sasa"` or `"sasa+"`. Defaults to `"sasa"`.
-        composite: Boolean, whether each half of the window must pass by itself.
+        composite: Boolean, whether both halves of the window must pass separately.
             Defaults to `False`.
 
     Call arguments:
         record: A `Record`.
 
     Returns:
-        A `Verdict`; undecided before 1,000 (SASA) or 8,001 (SASA+) steps.
+        A `Verdict`. It is undecided before 1,000 (SASA) or 8,001 (SASA+) steps.
 
     Raises:
         ValueError: If `kind` is neither.
-        TypeError: If `composite` is not a boolean, or `record` not a `Record`.
+        TypeError: If `composite` is not a boolean, or `record` is not a `Record`.
 
     Reference:
         [Lang et al., 2019](https://arxiv.org/abs/1909.09785) (SASA);
@@ -89,18 +95,15 @@ class ConfidenceRule(Configured):
             )
         self._set("composite", check_boolean("composite", self.composite))
 
-    def __call__(self, record: Record) -> Verdict:
-        """The verdict on `record` (see the class)."""
-        why_not = blocking_reason(record)
-        if why_not:
-            return Verdict("undecided", record.ratio, record.steps, why_not)
+    def judge(self, record: Record) -> Finding:
+        """What the rule finds in a record (see the class)."""
         settings = _DEFAULTS[self.kind]
         if record.steps < settings.least_steps:
             reason = (
-                f"The rule needs {settings.least_steps:,} steps: "
+                f"The rule needs {settings.least_steps:,} steps, of which "
                 f"{settings.least_steps - record.steps:,} are missing."
             )
-            return Verdict("undecided", record.ratio, record.steps, reason)
+            return Finding("undecided", reason)
         path = QPath.of(record)
         quality = path.ratio_error(), path.effective_sample_size
         z, fluctuation = _window(record, settings.share)
@@ -128,7 +131,7 @@ class ConfidenceRule(Configured):
                 "window have the same sign."
             )
         status: Status = "stationary" if fires else "drifting"
-        return Verdict(status, record.ratio, record.steps, reason, *quality)
+        return Finding(status, reason, *quality)
 
 
 def _window(record: Record, share: float) -> tuple[np.ndarray, float]:
@@ -143,7 +146,7 @@ def _window(record: Record, share: float) -> tuple[np.ndarray, float]:
 
 
 def _half_width(z: np.ndarray, block_length: int, significance: float) -> float:
-    """Half of Student's interval of the mean, by overlapping batch means."""
+    """Half the width of Student's interval of the mean, by overlapping batch means."""
     n = len(z)
     size = max(1, round(math.sqrt(n * block_length) / block_length))
     means = np.convolve(z, np.ones(size) / size, "valid")

@@ -7,8 +7,14 @@ from typing import Any, Self
 class Configured:
     """Base of a rule that is a dataclass: its fields are its whole configuration.
 
-    The form is that of Keras' objects, so that Keras can save a rule. This module does
-    not import Keras.
+    The two methods have the form that Keras needs to save an object. But this module
+    does not import Keras.
+
+    Example:
+
+    >>> from keras_fdr import ThresholdRule
+    >>> ThresholdRule.from_config({"threshold": 0.02})
+    ThresholdRule(threshold=0.02)
     """
 
     def get_config(self) -> dict[str, Any]:

@@ -7,33 +7,34 @@ import numpy as np
 
 from keras_fdr.arguments import check_integer, check_number
 from keras_fdr.record import Record
-from keras_fdr.rules.config import Configured
-from keras_fdr.rules.verdict import Status, Verdict, blocking_reason
+from keras_fdr.rules.base import Finding, Rule
 
 
 @dataclass(frozen=True)
-class DistanceRule(Configured):
+class DistanceRule(Rule):
     """Tests how the squared distance from the start of the record grows.
 
-    With θ₀, the weights when t was last 0, and the steps q^k, the statistic is the
-    slope of |θ−θ₀|² in a log-log plot,
+    θ₀ are the weights θ when the record began, at step t = 0. The statistic compares
+    the steps q^k and q^{k+1}. It is the slope of |θ−θ₀|² in a log-log plot,
 
         S = log(|θ(q^{k+1}) − θ₀|² / |θ(q^k) − θ₀|²) / log q.
 
-    It is 2 where the weights move along the gradient, 1 where they diffuse, and 0 where
+    S is 2 while the weights move along the gradient, 1 while they diffuse, and 0 when
     the noise no longer takes them farther. The run is called stationary when S is below
     `threshold`, at the newest complete pair of steps with k ≥ `first`.
 
-    The record has Q, the running sum of O_R − O_L (see `DriftRule`). With θ_c = θ₀,
-    hence with `FDRObservables(center="initial")`, Q is 0 at the start and
+    The record has Q, the running sum of the fluctuation minus the dissipation (see
+    `DriftRule`). Q contains the distance from a centre θ_c. With
+    `FDRObservables(center="initial")` this centre is θ₀. Then Q is 0 at the start, and
 
         Q = |θ−θ₀|² (1−μ)/(2η(1−ν)) + μ (θ−θ₀)·v/(1−ν),
 
-    with the momentum μ, the dampening ν and the velocity v. So at μ = 0 the slope of Q
-    is S exactly. With momentum the second term changes Q by the share
-    2ημ (θ−θ₀)·v/((1−μ)|θ−θ₀|²), some percent after a few hundred steps. With another
-    θ_c the record does not hold the distance. If Q is below 0, this is noticed and the
-    verdict is undecided.
+    with the learning rate η, the momentum μ, the dampening ν and the velocity v. So at
+    μ = 0 the slope of Q is exactly S. With momentum the second term changes Q by the
+    share 2ημ (θ−θ₀)·v/((1−μ)|θ−θ₀|²), some percent after a few hundred steps.
+
+    With another centre the record does not hold the distance. Then Q can be below 0,
+    which makes the verdict undecided.
 
     Example:
 
@@ -56,7 +57,7 @@ the power is below 0.6.
         A `Verdict`.
 
     Raises:
-        TypeError: If an argument is of another type, or `record` not a `Record`.
+        TypeError: If an argument is of another type, or `record` is not a `Record`.
         ValueError: If an argument is out of range.
 
     Reference:
@@ -72,23 +73,16 @@ the power is below 0.6.
         self._set("threshold", check_number("threshold", self.threshold, low=0))
         self._set("first", check_integer("first", self.first, low=1))
 
-    def __call__(self, record: Record) -> Verdict:
-        """The verdict on `record` (see the class)."""
-
-        def verdict(status: Status, reason: str) -> Verdict:
-            return Verdict(status, record.ratio, record.steps, reason)
-
-        why_not = blocking_reason(record)
-        if why_not:
-            return verdict("undecided", why_not)
-        # The ends of complete blocks are the steps at which Q is known.
+    def judge(self, record: Record) -> Finding:
+        """What the rule finds in a record (see the class)."""
+        # Q is known at the ends of complete blocks.
         whole = record.steps // record.block_length
         last = math.floor(
             math.log(max(whole, 1) * record.block_length) / math.log(self.q)
         )
         if last - 1 < self.first:
             needed = math.ceil(self.q ** (self.first + 1))
-            return verdict("undecided", f"The rule needs {needed:,} steps.")
+            return Finding("undecided", f"The rule needs {needed:,} steps.")
         columns = [record.names.index(n) for n in ("dissipation", "fluctuation")]
         left, right = record.sums[:whole, columns].T
         path = np.concatenate([[0.0], np.cumsum(right - left)])
@@ -98,10 +92,10 @@ the power is below 0.6.
         pair[1] = min(pair[1], whole)
         before, now = path[pair]
         if min(before, now) <= 0:
-            return verdict(
+            return Finding(
                 "undecided",
-                "Q, which stands for the squared distance from the start, is not above "
-                'zero: the rule needs `FDRObservables(center="initial")`.',
+                "Q, which measures the squared distance from the start, is not above "
+                'zero. The rule needs `FDRObservables(center="initial")`.',
             )
         steps = [n * record.block_length for n in pair]
         power = math.log(now / before) / math.log(steps[1] / steps[0])
@@ -110,8 +104,8 @@ the power is below 0.6.
             f"{steps[1]:,}"
         )
         if power < self.threshold:
-            return verdict("stationary", f"{said}, below {self.threshold:g}.")
-        return verdict(
+            return Finding("stationary", f"{said}, below {self.threshold:g}.")
+        return Finding(
             "drifting",
             f"{said}; the rule waits until the power is below {self.threshold:g}.",
         )

@@ -10,31 +10,32 @@ from scipy.stats import norm
 
 from keras_fdr.arguments import check_number
 from keras_fdr.record import Record
-from keras_fdr.rules.config import Configured
+from keras_fdr.rules.base import Finding, Rule
 from keras_fdr.rules.q_path import MIN_EFFECTIVE_SAMPLES, QPath, effective_sample_size
-from keras_fdr.rules.verdict import Status, Verdict, blocking_reason, explain_growth
+from keras_fdr.rules.verdict import Status, explain_growth
 
-# How many steps are missing cannot be extrapolated from a path that trends.
+# The number of missing steps cannot be extrapolated from a path with a trend.
 _UNKNOWN = "Q still moves one way, so the number of missing steps is not known yet"
 
 
 class _Quantity(NamedTuple):
-    """What is 1 in a stationary state, and how far noise alone moves it."""
+    """A number that is 1 in a stationary state, and how far noise alone moves it."""
 
     name: str
     value: float
     error: float
     tolerance: float
-    # The error falls as t to minus this.
+    # The error falls with the number of steps t as t to the power of minus this.
     power: float
 
 
 @dataclass(frozen=True)
-class DriftRule(Configured):
+class DriftRule(Rule):
     """Calls a run stationary when it has shown that the run does not drift.
 
-    The ratio of FDR1 says how far Q moved (see `QPath`) over the window, the newest
-    half of the record:
+    The ratio of FDR1, the mean dissipation Ō_L over the mean fluctuation Ō_R, says how
+    far the quantity Q of `QPath` moved over the window. The window is the newest half
+    of the record, the steps from t0 to T:
 
         Ō_L/Ō_R − 1 = −[Q(T) − Q(t0)] / Σ O_R.
 
@@ -43,20 +44,22 @@ class DriftRule(Configured):
 
         H0: |E[Ō_L/Ō_R] − 1| ≥ margin,
 
-    and it is rejected when |Ō_L/Ō_R − 1| + z s < margin, where s is the noise floor of
-    the ratio (`Verdict.ratio_error`) and z the normal quantile of `false_alarm`. So
-    noise cannot make the rule fire: it widens the interval, and the rule waits.
+    and it is rejected when |Ō_L/Ō_R − 1| + z s < margin. Here s is the noise floor of
+    the ratio (`Verdict.ratio_error`) and z the normal quantile of `false_alarm`. Noise
+    cannot make the rule fire: it widens the interval, and the rule waits.
 
-    The noise floor is known where the window is worth 4 independent values of Q. It
-    rests on how far Q moved anywhere in the window, so an excursion with equal ends,
-    where the ratio is 1 by accident, widens it.
+    The noise floor is known if the window is worth 4 independent values of Q. It rests
+    on how far Q moved anywhere in the window. A run that leaves and comes back has a
+    ratio of 1 by accident, but then the noise floor is large.
 
-    |θ−θ_c|² can miss a change, such as a hop between mirror images. So where the record
-    has the loss, it must not drift either. H0 is also
+    Q contains the squared distance |θ−θ_c|² of the weights θ from a centre θ_c. This
+    distance can miss a change, such as a hop between mirror images. So if the record
+    has the loss, the loss must not drift either. H0 is also
 
         |E[f̄(t/8, t/2]] / E[f̄(t/2, t]] − 1| ≥ 2 margin:
 
-    the mean loss before the window against that in it, where earlier steps show more.
+    the mean loss f̄ before the window is compared with that in it, since a drift shows
+    more in earlier steps.
 
     The rule does not change when the loss is multiplied by a number.
 
@@ -82,19 +85,19 @@ class DriftRule(Configured):
             of just the margin (docs/verdicts.md has it over all looks).
             Defaults to `0.05`.
         margin: Float above 0, the drift of Q that is tolerated, as a share of the
-            fluctuation. Where a decaying loss comes within 5% of its last value, its
-            mean over the window is within 12% of it. Defaults to `0.1`.
+            fluctuation. When a decaying loss comes within 5% of its last value, its
+            mean over the window is within 12% of that value. Defaults to `0.1`.
 
     Call arguments:
-        record: A `Record`; `loss` is used where it has one that is finite.
+        record: A `Record`. Its `loss` is used if it has one that is finite.
 
     Returns:
-        A `Verdict`: drifting where a drift of more than the margin is shown, undecided
-        where neither is.
+        A `Verdict`. It is drifting if a drift of more than the margin is shown, and
+        undecided if neither a drift nor its absence is shown.
 
     Raises:
         ValueError: If an argument is out of range.
-        TypeError: If an argument is not a number, or `record` not a `Record`.
+        TypeError: If an argument is not a number, or `record` is not a `Record`.
     """
 
     false_alarm: float = 0.05
@@ -105,19 +108,16 @@ class DriftRule(Configured):
         self._set("false_alarm", false_alarm)
         self._set("margin", check_number("margin", self.margin, low=0))
 
-    def __call__(self, record: Record) -> Verdict:
-        """The verdict on `record` (see the class)."""
-        why_not = blocking_reason(record)
-        if why_not:
-            return Verdict("undecided", record.ratio, record.steps, why_not)
+    def judge(self, record: Record) -> Finding:
+        """What the rule finds in a record (see the class)."""
         path = QPath.of(record)
         size, error = path.effective_sample_size, path.ratio_error()
 
-        def verdict(status: Status, reason: str) -> Verdict:
-            return Verdict(status, record.ratio, record.steps, reason, error, size)
+        def found(status: Status, reason: str) -> Finding:
+            return Finding(status, reason, error, size)
 
         if np.ptp(path.values) == 0:
-            return verdict(
+            return found(
                 "undecided",
                 "Both sides of FDR1 are equal at every step: Q does not move at all.",
             )
@@ -129,13 +129,13 @@ class DriftRule(Configured):
                 )
                 if record.ratio < 1:
                     reason += f" {explain_growth(record.ratio)}"
-                return verdict("drifting", reason)
+                return found("drifting", reason)
             needed = MIN_EFFECTIVE_SAMPLES
             more = _UNKNOWN
             if not path.is_trend:
                 missing = math.ceil(record.steps * (needed / size - 1))
                 more = f"about {missing:,} more steps"
-            return verdict(
+            return found(
                 "undecided",
                 f"The window is worth {size:.1f} independent values, {needed} are "
                 f"needed: {more}.",
@@ -155,10 +155,10 @@ class DriftRule(Configured):
         # The first of the quantities is the ratio.
         if statuses[0] == "drifting" and record.ratio < 1:
             reason += f" {explain_growth(record.ratio)}"
-        return verdict(status, reason)
+        return found(status, reason)
 
     def _quantities(self, record: Record, ratio_error: float) -> Iterator[_Quantity]:
-        """The ratio, and the loss before the window over that in it, where known."""
+        """The ratio, and the loss before the window divided by that in it, if known."""
         name = "Dissipation over fluctuation"
         yield _Quantity(name, record.ratio, ratio_error, self.margin, power=1)
         if "loss" not in record.names:
@@ -170,7 +170,8 @@ class DriftRule(Configured):
         if not np.isfinite(before.sum() + mean) or mean == 0:
             return
         size = effective_sample_size(now)
-        # Var(f̄), where the steps before are worth as many values in proportion.
+        # This is Var(f̄). It takes the earlier steps to be worth as many independent
+        # values in proportion.
         variance = now.var() / max(1 - 1 / size, 0.5) / size
         error = math.sqrt(variance * (1 + len(now) / len(before))) / abs(mean)
         name, value = "loss before the window over loss in it", before.mean() / mean
@@ -178,7 +179,7 @@ class DriftRule(Configured):
 
 
 def _compare(one: _Quantity, z: float, steps: int, trend: bool) -> tuple[Status, str]:
-    """Whether a quantity is shown to be within its tolerance of 1, or outside."""
+    """Whether a quantity is shown to be within its tolerance of 1, or outside it."""
     width, off = z * one.error, abs(one.value - 1)
     reason = f"{one.name} is {one.value:.3f} ± {width:.3f}, "
     if off + width < one.tolerance:

@@ -4,32 +4,31 @@ from dataclasses import dataclass
 
 from keras_fdr.arguments import check_integer
 from keras_fdr.record import Record
-from keras_fdr.rules.config import Configured
-from keras_fdr.rules.verdict import Status, Verdict, blocking_reason
+from keras_fdr.rules.base import Finding, Rule
 
 
 @dataclass(frozen=True)
-class PflugRule(Configured):
+class PflugRule(Rule):
     """Pflug's test: have successive gradients begun to oppose one another?
 
-    The published statistic is the mean of ∇f^B(t)·∇f^B(t−1) since the burn-in. While
-    the run makes progress, successive gradients point the same way and it is above 0.
-    When it falls below 0 the run is called stationary: steps across the minimum undo
-    each other.
+    The published statistic is the mean of ∇f^B(t)·∇f^B(t−1) since the burn-in, where
+    ∇f^B(t) is the mini-batch gradient of step t. While the run makes progress,
+    successive gradients point the same way, and the statistic is above 0. When it falls
+    below 0, the run is called stationary: steps across the minimum undo each other.
 
-    The record has v(t)·∇f^B(t) with the velocity v, eq. (10) of the paper, which is
-    minus (1−ν) times the sum of ∇f^B(t), ∇f^B(t−1), … with weights 1, μ, μ², …. So the
-    statistic here is
+    The record has v(t)·∇f^B(t) with the velocity v, eq. (10) of the paper. v(t) is
+    −(1−ν) times the sum of ∇f^B(t−1), ∇f^B(t−2), … with the weights 1, μ, …, where μ is
+    the momentum and ν the dampening. So the statistic here is
 
-        S = −Σ v(t)·∇f^B(t)/(1−ν),   stationary when S < 0,
+        S = −Σ v(t)·∇f^B(t)/(1−ν),   stationary when S < 0.
 
-    which is the published one with all earlier gradients, instead of only the newest,
-    and tends to it as the momentum μ → 0. In a quadratic with the Hessian H the mean of
-    v·∇f is η⟨vᵀHv⟩/2 > 0 in the stationary state at every μ. (The mean of
-    ∇f^B(t)·∇f^B(t−1) alone is above 0 there if μ is large.)
+    It is the published one with all earlier gradients instead of only the last. It
+    tends to the published one as μ → 0. For a quadratic loss f with the Hessian H and
+    the learning rate η, the mean of v·∇f in the stationary state is η⟨vᵀHv⟩/2 > 0 at
+    every μ. (The mean of ∇f^B(t)·∇f^B(t−1) alone is above 0 there if μ is large.)
 
-    The test has no error bar. Noise alone makes it fire, also long before the run is
-    stationary (Pesme et al., 2020, prove it).
+    The test has no error bar. Noise alone can make it fire, even long before the run is
+    stationary, as Pesme et al. (2020) prove.
 
     Example:
 
@@ -42,8 +41,8 @@ class PflugRule(Configured):
     'stationary'
 
     Args:
-        burn_in: Integer, at least 0, the first steps of the record, which are left out
-            (to the nearest block). The publications leave it to the user.
+        burn_in: Integer, at least 0: so many steps at the start of the record are left
+            out, to the nearest block. The publications leave the number to the user.
             Defaults to `100`.
 
     Call arguments:
@@ -54,7 +53,7 @@ class PflugRule(Configured):
         A `Verdict`.
 
     Raises:
-        TypeError: If `burn_in` is not an integer, or `record` not a `Record`.
+        TypeError: If `burn_in` is not an integer, or `record` is not a `Record`.
         ValueError: If `burn_in` is below 0.
 
     Reference:
@@ -67,31 +66,24 @@ class PflugRule(Configured):
     def __post_init__(self) -> None:
         self._set("burn_in", check_integer("burn_in", self.burn_in, low=0))
 
-    def __call__(self, record: Record) -> Verdict:
-        """The verdict on `record` (see the class)."""
-
-        def verdict(status: Status, reason: str) -> Verdict:
-            return Verdict(status, record.ratio, record.steps, reason)
-
-        why_not = blocking_reason(record)
-        if why_not:
-            return verdict("undecided", why_not)
+    def judge(self, record: Record) -> Finding:
+        """What the rule finds in a record (see the class)."""
         if "velocity_gradient" not in record.names:
-            return verdict("undecided", "The record lacks v·∇f, which the rule needs.")
+            return Finding("undecided", "The rule needs v·∇f, which the record lacks.")
         if record.steps <= self.burn_in:
             missing = self.burn_in + 1 - record.steps
-            return verdict("undecided", f"The burn-in lasts {missing:,} more steps.")
+            return Finding("undecided", f"The burn-in lasts {missing:,} more steps.")
         first = round(self.burn_in / record.block_length)
         column = record.sums[first:, record.names.index("velocity_gradient")]
         if not column.any():
-            return verdict(
+            return Finding(
                 "undecided",
-                "v·∇f is 0 at all steps, as without momentum, where no velocity is "
-                "kept. The rule needs `momentum` above 0.",
+                "v·∇f is 0 at all steps. Without momentum no velocity is kept, and "
+                "the rule needs `momentum` above 0.",
             )
         steps = record.steps - first * record.block_length
         mean = -float(column.sum()) / steps
         said = f"The mean of −v·∇f over {steps:,} steps is {mean:.3g}"
         if mean < 0:
-            return verdict("stationary", f"{said}, below 0.")
-        return verdict("drifting", f"{said}; the rule waits until it is below 0.")
+            return Finding("stationary", f"{said}, below 0.")
+        return Finding("drifting", f"{said}; the rule waits until it is below 0.")

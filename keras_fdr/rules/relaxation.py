@@ -4,7 +4,7 @@ import math
 
 from keras_fdr.arguments import check_number
 
-# The ratio of FDR1 first settles near 1 after about so many relaxation times.
+# The ratio of FDR1 settles near 1 only after about this many relaxation times.
 SETTLED = 10
 
 
@@ -37,7 +37,7 @@ def relaxation_steps(
         dampening: Float in [0, 1), ν. Defaults to `0.0`.
 
     Returns:
-        Float, τ in steps; infinity where `l2` is 0.
+        Float, τ in steps. It is infinite if `l2` is 0.
 
     Raises:
         TypeError: If an argument is not a number.

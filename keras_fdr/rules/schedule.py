@@ -1,4 +1,4 @@
-"""What a verdict means where the learning rate changed within the average."""
+"""What a verdict means when the learning rate changed within the average."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from keras_fdr.rules.verdict import Verdict
 
 
 def explain_schedule(verdict: Verdict, record: Record) -> Verdict:
-    """Adds to the reason that the weights are compared with a changing rate.
+    """Adds to the reason that the learning rate changed within the average.
 
     Args:
         verdict: The `Verdict` of any rule.

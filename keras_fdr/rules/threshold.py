@@ -5,20 +5,21 @@ from dataclasses import dataclass
 
 from keras_fdr.arguments import check_number
 from keras_fdr.record import Record
-from keras_fdr.rules.config import Configured
+from keras_fdr.rules.base import Finding, Rule
 from keras_fdr.rules.q_path import QPath
-from keras_fdr.rules.verdict import Status, Verdict, blocking_reason, explain_growth
+from keras_fdr.rules.verdict import Status, explain_growth
 
 
 @dataclass(frozen=True)
-class ThresholdRule(Configured):
+class ThresholdRule(Rule):
     """The rule of the paper, section 3.3.
 
     The run is called stationary when
 
         |Ō_L(t)/Ō_R(t) − 1| < X
 
-    with the half-running averages of eq. (15). The verdict's `ratio_error` is the
+    with the half-running averages Ō_L of the dissipation and Ō_R of the fluctuation,
+    eq. (15), and the threshold X. The verdict's `ratio_error` is the
     noise that the ratio has even in a stationary state. While X is below it, noise
     alone can make the rule fire. The reason says so, and after how many more steps X
     can be told from the noise.
@@ -55,11 +56,8 @@ class ThresholdRule(Configured):
     def __post_init__(self) -> None:
         self._set("threshold", check_number("threshold", self.threshold, low=0))
 
-    def __call__(self, record: Record) -> Verdict:
-        """The verdict on `record` (see the class)."""
-        why_not = blocking_reason(record)
-        if why_not:
-            return Verdict("undecided", record.ratio, record.steps, why_not)
+    def judge(self, record: Record) -> Finding:
+        """What the rule finds in a record (see the class)."""
         ratio, x = record.ratio, self.threshold
         path = QPath.of(record)
         error, size = path.ratio_error(), path.effective_sample_size
@@ -77,12 +75,12 @@ class ThresholdRule(Configured):
         if ratio < 1 - max(x, noise):
             sentences.append(explain_growth(ratio))
         if error > x:
-            sentences.append(self._of_noise(record, path, fires))
+            sentences.append(self._explain_noise(record, path, fires))
         status: Status = "stationary" if fires else "drifting"
-        return Verdict(status, ratio, record.steps, " ".join(sentences), error, size)
+        return Finding(status, " ".join(sentences), error, size)
 
-    def _of_noise(self, record: Record, path: QPath, fires: bool) -> str:
-        """The sentence on a noise floor above the threshold."""
+    def _explain_noise(self, record: Record, path: QPath, fires: bool) -> str:
+        """Says that the noise floor is above the threshold."""
         x, error = self.threshold, path.ratio_error()
         reason = f"Noise alone moves the ratio by {error:.2g} here"
         if fires:

@@ -6,28 +6,29 @@ import numpy as np
 
 from keras_fdr.arguments import check_number
 from keras_fdr.record import Record
-from keras_fdr.rules.config import Configured
-from keras_fdr.rules.verdict import Status, Verdict, blocking_reason, explain_growth
+from keras_fdr.rules.base import Finding, Rule
+from keras_fdr.rules.verdict import Status, explain_growth
 
-# The window, which is the newest half of the record, has at least so many blocks.
+# The window, the newest half of the record, must have at least this many blocks.
 _LEAST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
-class TwoLooksRule(Configured):
+class TwoLooksRule(Rule):
     """Calls a run stationary when two looks, one after the other, agree that it is.
 
-    The looks are the two halves of the window (t/2, t]. With the ratio
-    Ō_L/Ō_R over each half, and the mean loss f̄, all of these must hold:
+    The window is the newest half of the t steps, (t/2, t]. Each look is at one half of
+    it. Each has the ratio Ō_L/Ō_R of the mean dissipation to the mean fluctuation. With
+    f̄, the mean loss, all of these must hold:
 
         |ratio over (t/2, 3t/4] − 1| < margin,
         |ratio over (3t/4, t] − 1| < margin,
         |f̄ over (t/8, t/2] / f̄ over (t/2, t] − 1| < margin.
 
-    A ratio that passes through 1, on its way from above to below, is near 1 for a part
-    of the window only. And while the loss still falls, its earlier mean is larger. So
-    each look may be coarse (the margin is 10 times the paper's threshold), and the rule
-    is nearly as fast as the paper's where `DriftRule` must wait for its error bars.
+    A ratio that passes through 1, on its way from above to below, is near 1 only for a
+    part of the window. While the loss still falls, its earlier mean is larger. So each
+    look may be coarse: the margin is 10 times the paper's threshold. The rule is nearly
+    as fast as the paper's, and `DriftRule` must wait longer for its error bars.
 
     Example:
 
@@ -48,10 +49,10 @@ class TwoLooksRule(Configured):
         margin: Float above 0. Defaults to `0.1`.
 
     Call arguments:
-        record: A `Record`; `loss` is used where it has one that is finite.
+        record: A `Record`. Its `loss` is used if it has one that is finite.
 
     Returns:
-        A `Verdict`; undecided while the window has fewer than 8 blocks.
+        A `Verdict`. It is undecided while the window has fewer than 8 blocks.
 
     Raises:
         TypeError: If `margin` is not a number, or `record` not a `Record`.
@@ -63,15 +64,12 @@ class TwoLooksRule(Configured):
     def __post_init__(self) -> None:
         self._set("margin", check_number("margin", self.margin, low=0))
 
-    def __call__(self, record: Record) -> Verdict:
-        """The verdict on `record` (see the class)."""
-        why_not = blocking_reason(record)
-        if why_not:
-            return Verdict("undecided", record.ratio, record.steps, why_not)
+    def judge(self, record: Record) -> Finding:
+        """What the rule finds in a record (see the class)."""
         first = record.window_start // record.block_length
         if len(record.sums) - first < _LEAST_BLOCKS:
             reason = f"The rule needs {2 * _LEAST_BLOCKS} steps for two looks."
-            return Verdict("undecided", record.ratio, record.steps, reason)
+            return Finding("undecided", reason)
         early, late = _ratios(record, first)
         said = (
             f"Dissipation over fluctuation is {early:.3f} and {late:.3f} in the two "
@@ -90,11 +88,11 @@ class TwoLooksRule(Configured):
             said += f"; the rule waits until all are within {self.margin:g} of 1."
             if max(early, late) < 1 - self.margin:
                 said += f" {explain_growth(record.ratio)}"
-        return Verdict(status, record.ratio, record.steps, said)
+        return Finding(status, said)
 
 
 def _ratios(record: Record, first: int) -> list[float]:
-    """The ratio over each half of the window that begins at the block `first`."""
+    """The ratio over each half of the window, which begins at the block `first`."""
     columns = [record.names.index(n) for n in ("dissipation", "fluctuation")]
     halves = np.array_split(record.sums[first:, columns], 2)
     ratios = []
@@ -105,7 +103,7 @@ def _ratios(record: Record, first: int) -> list[float]:
 
 
 def _earlier_loss(record: Record, first: int) -> float | None:
-    """The mean loss over (t/8, t/2] over that in the window, where it is known."""
+    """The mean loss over (t/8, t/2] divided by that in the window, if it is known."""
     if "loss" not in record.names:
         return None
     _, loss = record.block_means("loss")

@@ -1,4 +1,4 @@
-"""What a rule says about a record, and when no rule can decide."""
+"""What a rule says about a record, and which records no rule can judge."""
 
 import math
 from collections.abc import Mapping
@@ -22,19 +22,20 @@ class Verdict:
     Verdict('drifting', ratio=1.25, steps=400)
 
     Args:
-        status: `"stationary"`, `"drifting"`, or `"undecided"` where the record
-            does not allow a decision.
-        ratio: Float, Ō_L/Ō_R, or NaN.
-        steps: Integer, t.
+        status: `"stationary"`, `"drifting"`, or `"undecided"` if the record does not
+            allow a decision.
+        ratio: Float, the mean dissipation over the mean fluctuation, Ō_L/Ō_R, or NaN if
+            it is unknown.
+        steps: Integer, the number of steps in the record.
         reason: A sentence that a person can act on.
         ratio_error: Float, the standard error that the ratio would have in a
-            stationary state: 95% of ratios are within 1.96 of it of 1 then. NaN where
-            unknown. Defaults to NaN.
+            stationary state. Then 95% of ratios are within 1 ± 1.96 `ratio_error`.
+            NaN if it is unknown. Defaults to NaN.
         effective_sample_size: Float, how many independent values the window is worth.
-            NaN where unknown. Defaults to NaN.
-        by_variable: Dictionary from a weight tensor's name to the separate
-            `Verdict` on it, where `FDRObservables(per_variable=True)` records them.
-            Defaults to none.
+            NaN if it is unknown. Defaults to NaN.
+        by_variable: Dictionary from a weight tensor's name to the separate `Verdict` on
+            it, if `FDRObservables(per_variable=True)` records the tensors.
+            Defaults to an empty dictionary.
 
     Raises:
         ValueError: If `status` is not one of the three, or `steps` is negative.
@@ -78,20 +79,20 @@ class Verdict:
 
     @property
     def drifting_variables(self) -> tuple[str, ...]:
-        """Names of the weight tensors that drift, the farthest from 1 first."""
+        """Names of the weight tensors that drift, with ratios farthest from 1 first."""
         each = self.by_variable
         drifting = [name for name in each if each[name].status == "drifting"]
         return tuple(sorted(drifting, key=lambda name: -abs(each[name].ratio - 1)))
 
 
 def blocking_reason(record: Record) -> str | None:
-    """Why no rule can decide on a record.
+    """The reason why no rule can judge a record, if there is one.
 
     Args:
         record: A `Record`.
 
     Returns:
-        A sentence, or `None` where a rule can decide.
+        A sentence, or `None` if rules can judge the record.
 
     Raises:
         TypeError: If `record` is not a `Record`.
@@ -109,7 +110,7 @@ def blocking_reason(record: Record) -> str | None:
         where = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
         return (
             f"An observable is NaN or infinite at {where} of the record: the loss or "
-            "the gradients overflow there; lower the learning rate or clip."
+            "the gradients overflow there. Lower the learning rate, or clip."
         )
     if record.half_running_average("fluctuation") == 0:
         return (
