@@ -33,7 +33,7 @@ from verdicts import RULES, find_rules
 
 from keras_fdr import FDRSGD, FDRObservables, Record, ThresholdRule, measure
 from keras_fdr.landscape.compiled_loop import CompiledLoop, shuffled_batches
-from keras_fdr.measure import memory_of
+from keras_fdr.measured import memory_of
 
 # hidden layers, examples, |B|, epochs, λ (loss + ½λ|θ|²).
 NETWORKS = {

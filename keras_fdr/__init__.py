@@ -15,7 +15,8 @@ from keras_fdr.distribution.trainer import prepare_distributed
 from keras_fdr.export.trainer import export_trainer
 from keras_fdr.full_batch.passes import FullBatchPass
 from keras_fdr.full_batch.result import FullBatch
-from keras_fdr.measure import MeasuredOptimizer, measure
+from keras_fdr.measure import measure
+from keras_fdr.measured import MeasuredOptimizer
 from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD

@@ -16,7 +16,7 @@ from measure_cases import (
 )
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables, measure
-from keras_fdr.measure import memory_of
+from keras_fdr.measured import memory_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The loss has no L2 term")
 

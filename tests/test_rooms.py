@@ -36,6 +36,7 @@ ORDER = (
     "distribution",
     "optimizer",
     "attach",
+    "measured",
     "measure",
     "full_batch",
     "restart",

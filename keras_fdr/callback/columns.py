@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_fdr.measure import Measured, MeasuredOptimizer
+from keras_fdr.measured import Measured, MeasuredOptimizer
 from keras_fdr.record import Record
 from keras_fdr.rules import Verdict
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_fdr.callback.columns import rate_of
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.restart.callback_list import rate_writers
 from keras_fdr.rules import Verdict

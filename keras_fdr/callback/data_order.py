@@ -4,7 +4,7 @@ import keras
 
 from keras_fdr import _compat
 from keras_fdr.batches import set_position
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 
 
 def set_order(callback: keras.callbacks.Callback, optimizer: Measured) -> None:

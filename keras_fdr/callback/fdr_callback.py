@@ -29,7 +29,8 @@ from keras_fdr.callback.record_checks import (
     warn_of_rates,
 )
 from keras_fdr.callback.run_checks import check_run, note_on_clipping, notes_on_run
-from keras_fdr.measure import Measured, is_measured, measured_optimizer
+from keras_fdr.measure import is_measured, measured_optimizer
+from keras_fdr.measured import Measured
 from keras_fdr.notices import Notices
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.record import Record

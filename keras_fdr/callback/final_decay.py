@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_fdr.arguments import check_number
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.decay_state import Span
 from keras_fdr.rules.config import Configured

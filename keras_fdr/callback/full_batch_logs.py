@@ -10,7 +10,7 @@ from keras_fdr import _compat
 from keras_fdr.data import TrainingSet
 from keras_fdr.full_batch.class_weights import weighted_by_class
 from keras_fdr.full_batch.passes import FullBatchPass
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 from keras_fdr.optimizer.sgd import FDRSGD
 
 

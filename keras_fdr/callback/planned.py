@@ -7,7 +7,7 @@ import keras
 
 from keras_fdr import _compat
 from keras_fdr.callback.columns import rate_of
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.rules.relaxation import SETTLED, relaxation_steps
 from keras_fdr.rules.verdict import Verdict

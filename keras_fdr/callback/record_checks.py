@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 
 from keras_fdr import _compat
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 from keras_fdr.notices import Notices, notice
 from keras_fdr.observables.stored_record import StoredRecord
 from keras_fdr.record import Record
@@ -38,11 +38,9 @@ def check_before_epoch(model: keras.Model, optimizer: Measured) -> None:
         optimizer: What is measured.
     """
     observables = optimizer.observables
-    # The loss is remembered even where there is no record yet.
-    loss = _compat.loss_as_given(model)
     if not (optimizer.built and observables.built):
         return
-    if observables.is_of_another_loss(loss):
+    if observables.is_of_another_loss(_compat.loss_as_given(model)):
         observables.reset()
         notice(
             "The model was compiled with another loss since the last epoch. An "

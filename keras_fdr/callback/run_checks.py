@@ -8,7 +8,7 @@ from keras_fdr.callback.data_order import repeated_order
 from keras_fdr.callback.planned import note_on_plan, relaxation_of
 from keras_fdr.distribution.loss_shares import announce_shares
 from keras_fdr.distribution.trainer import check_execution
-from keras_fdr.measure import Measured
+from keras_fdr.measured import Measured
 from keras_fdr.model_checks import check_eager_layers
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.restart.callback_list import prepare_restart

@@ -1,6 +1,5 @@
 """The record of a run, as a layer whose variables every checkpoint carries."""
 
-import math
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +12,6 @@ from keras_fdr.observables.blocks import BlockSums
 from keras_fdr.observables.ledger import Ledger
 from keras_fdr.observables.per_variable import VariableSums, unique_names
 from keras_fdr.observables.reading import read, values_of
-from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.record import FULL_BATCH_ROW, ROW, Record
 from keras_fdr.saving import SavedState
 from keras_fdr.sparse_rows import read_rows
@@ -253,42 +251,6 @@ class StoredRecord(SavedState, keras.layers.Layer):
     def restart_count(self) -> int:
         """How often a record was cut short by a change of the learning rate."""
         return int(self.restarts.numpy()) if self.built else 0
-
-    def seal(self, state: WeightsState) -> None:
-        """Remembers weights and velocities as the record left them.
-
-        Args:
-            state: The `WeightsState` now.
-        """
-        self.seal_of_weights.assign([state.checksum, self._sealed()])
-        steps = int(self.blocks.steps.numpy())
-        if steps and not math.isnan(self.recorded_learning_rate()):
-            self.ledger.keep(state.q, self._sums_of_rows(), steps)
-
-    def weights_unchanged(self, state: WeightsState) -> bool:
-        """Whether nothing but recorded steps has moved weights and velocities.
-
-        Directly after a `seal` their checksum decides. If steps were taken since, the
-        exact identity decides (see `Ledger`), to within rounding.
-
-        Args:
-            state: The `WeightsState` now.
-        """
-        steps = int(self.blocks.steps.numpy())
-        if steps == 0 or math.isnan(self.recorded_learning_rate()):
-            return True
-        checksum_then, sealed = self.seal_of_weights.numpy()
-        if sealed == self._sealed():
-            return state.checksum == int(checksum_then)
-        return self.ledger.holds(state, self._sums_of_rows(), steps)
-
-    def _sealed(self) -> int:
-        # Below 0: files of older code have the steps here, with another checksum.
-        return -1 - int(self.blocks.steps.numpy())
-
-    def _sums_of_rows(self) -> tuple[float, float]:
-        dissipation, fluctuation = self.blocks.sums.numpy()[:, :2].sum(axis=0)
-        return float(dissipation), float(fluctuation)
 
     def is_of_another_loss(self, loss: str | None) -> bool:
         """Whether steps were recorded with another loss; remembers the present one.

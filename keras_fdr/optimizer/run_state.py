@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.notices import notice
 from keras_fdr.observables.layer import FDRObservables
+from keras_fdr.observables.sealing import seal, weights_unchanged
 from keras_fdr.observables.weights_state import WeightsState
 from keras_fdr.optimizer.arguments import check_weights
 from keras_fdr.optimizer.cut_table import CutTable
@@ -58,11 +59,11 @@ class RunState(SavedState, EffectiveGradientOptimizer):
 
     def seal(self) -> None:
         """Remembers weights and velocities, to notice if anything else changes them."""
-        self.observables.seal(self._weights_state())
+        seal(self.observables, self._weights_state())
 
     def weights_unchanged(self) -> bool:
         """Whether only steps have changed weights and velocities since `seal`."""
-        return self.observables.weights_unchanged(self._weights_state())
+        return weights_unchanged(self.observables, self._weights_state())
 
     def _weights_state(self) -> WeightsState:
         return self.observables.weights_state(
