@@ -47,11 +47,11 @@ RULES = {
         "final_decay": quarter("linear"),
     },
     "decay or drift": lambda: {"rule": DriftRule(), "final_decay": quarter("linear")},
-    "half": lambda: {"factor": None, "final_decay": FinalDecay(0.5, "sqrt")},
-    "half or paper": lambda: {"final_decay": FinalDecay(0.5, "sqrt")},
+    "half": lambda: {"factor": None, "final_decay": FinalDecay()},
+    "half or paper": lambda: {"final_decay": FinalDecay()},
     "half or drift": lambda: {
         "rule": DriftRule(),
-        "final_decay": FinalDecay(0.5, "sqrt"),
+        "final_decay": FinalDecay(),
     },
 }
 WAYS = ("constant", "cosine", "steps", "wsd", "plateau", "adamw", *RULES)

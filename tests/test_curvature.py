@@ -6,6 +6,9 @@ errors, 6.8e-6; the 6 of them fail by chance for at most 5e-5 of all seeds. The 
 the default, 0.
 """
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -239,6 +242,74 @@ def test_dataset_is_as_good_as_arrays():
     ).batch(3)
     one = landscape.noise_curvature(model, data, 2, samples=8)
     assert landscape.noise_curvature(model, batches, 2, samples=8) == one
+
+
+def counting_model(traces):
+    """A model whose loss notes each trace. Eager calls do not happen here."""
+
+    def half_square(y, y_pred):
+        traces.append(1)
+        return keras.ops.sum(0.5 * (y - y_pred) ** 2, axis=-1)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer=FDRSGD(l2=PROBLEM.l2), loss=half_square, jit_compile=False)
+    model.set_weights([THETA[:, None]])
+    return model
+
+
+def test_second_call_does_not_trace():
+    """It sees new weights and data. A fresh model with these finds the same."""
+    traces, (_, data) = [], least_squares(FDRSGD())
+    model, other = counting_model(traces), (data[0][::-1], data[1])
+    landscape.noise_curvature(model, data, 2, samples=8)
+    assert traces
+    traces.clear()
+    model.set_weights([2 * THETA[:, None]])
+    found = landscape.noise_curvature(model, other, 2, samples=8, seed=3)
+    assert not traces
+    fresh = counting_model(traces)
+    fresh.set_weights([2 * THETA[:, None]])
+    assert landscape.noise_curvature(fresh, other, 2, samples=8, seed=3) == found
+
+
+def test_model_that_is_compiled_again_is_traced_again():
+    traces, (_, data) = [], least_squares(FDRSGD())
+    model = counting_model(traces)
+    before = landscape.noise_curvature(model, data, 8, samples=2)
+    model.compile(optimizer=FDRSGD(), loss="mse", jit_compile=False)
+    after = landscape.noise_curvature(model, data, 8, samples=2)
+    h, c = PROBLEM.x.T @ PROBLEM.x / 8, PROBLEM.x.T @ PROBLEM.y / 8
+    # The new loss is twice the old one without its L2.
+    g = 2 * (h @ THETA - c)
+    assert after.value == pytest.approx(g @ (2 * h) @ g, rel=1e-4) != before.value
+
+
+def test_compiled_function_does_not_keep_a_model_alive():
+    model, data = least_squares(FDRSGD())
+    landscape.noise_curvature(model, data, 2, samples=2)
+    gone = weakref.ref(model), weakref.ref(model.trainable_variables[0])
+    del model
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
+
+
+def test_curvature_does_not_change_what_is_saved(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(optimizer=FDRSGD(), loss="mse")
+    data = PROBLEM.x, PROBLEM.y[:, None]
+    landscape.noise_curvature(model, data, 2, samples=2)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    found = [landscape.noise_curvature(m, data, 2, samples=2) for m in (model, again)]
+    assert found[0] == found[1]
+
+
+def test_batch_size_is_that_of_a_sweep_unless_given():
+    model, (x, y) = least_squares(FDRSGD(l2=PROBLEM.l2))
+    data = np.tile(x, (25, 1)), np.tile(y, (25, 1))
+    given = landscape.noise_curvature(model, data, 100, samples=4)
+    assert landscape.noise_curvature(model, data, samples=4) == given
+    assert landscape.noise_curvature(model, data, 50, samples=4) != given
 
 
 def test_noise_curvature_needs_no_measuring_optimizer():

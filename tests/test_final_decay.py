@@ -131,7 +131,7 @@ def test_under_a_strategy(digits):
 
 
 def test_span_functions():
-    decay = FinalDecay(0.2)
+    decay = FinalDecay(0.2, "linear")
     assert decay.planned(60, 0.1) == (48, 12, 0.1)
     assert decay.from_now(8, 60, 0.1) == (8, 12, 0.1)
     assert decay.from_now(58, 60, 0.1) == (58, 2, 0.1)
@@ -192,7 +192,7 @@ def test_loop_around_an_exported_trainer(digits, tmp_path):
     export_trainer(model, tmp_path / "trainer")
     trainer = tf.saved_model.load(str(tmp_path / "trainer"))
     x, y = digits
-    decay, epochs, eta, seen = FinalDecay(0.1), 20, 0.1, []
+    decay, epochs, eta, seen = FinalDecay(0.1, "linear"), 20, 0.1, []
     span = decay.planned(epochs, eta)
     for epoch in range(epochs):
         if epoch >= span.end:

@@ -188,7 +188,7 @@ def test_missing_file(tmp_path):
 
 
 def test_refused_arguments(rng):
-    with pytest.raises(ValueError, match=r"hence shape \(3, 5\). Received: .*\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"so shape \(3, 5\). Received: .*\(2, 5\)"):
         Record(np.zeros((2, 5)), steps=5, block_length=2)
     message = (
         "one of dissipation, .*, loss, learning_rate. Received: name='temperature'"
@@ -241,7 +241,9 @@ def test_numbers_of_numpy_become_pythons():
 
 
 def test_a_record_is_short_to_read(rng):
-    assert repr(random_record(rng)) == (
-        "Record(steps=50, block_length=1, learning_rate=0.1)"
-    )
-    assert "names=('a',)" in repr(Record.empty(("a",)))
+    rows = np.tile([3.0, 4.0, 0.0, 0.0, 0.0], (50, 1))
+    record = Record(rows, steps=50, learning_rate=0.1)
+    assert repr(record) == "Record(steps=50, ratio=0.75, learning_rate=0.1)"
+    # A record of full-batch passes has no ratio.
+    empty = "Record(steps=0, learning_rate=nan, names=('a',))"
+    assert repr(Record.empty(("a",))) == empty

@@ -37,7 +37,7 @@ class FinalDecay(Configured):
 
     Example:
 
-    >>> decay = FinalDecay(share=0.25)
+    >>> decay = FinalDecay(share=0.25, shape="linear")
     >>> span = decay.planned(epochs=16, learning_rate=0.1)
     >>> span
     Span(first_epoch=12, epochs=4, learning_rate=0.1)
@@ -51,8 +51,8 @@ class FinalDecay(Configured):
     the run stationary. All that it must keep is the span.
 
     Args:
-        share: Float in (0, 1), the share of the epochs. Defaults to `0.25`.
-        shape: `"linear"` or `"sqrt"`, the function g. Defaults to `"linear"`.
+        share: Float in (0, 1), the share of the epochs. Defaults to `0.5`.
+        shape: `"linear"` or `"sqrt"`, the function g. Defaults to `"sqrt"`.
 
     Raises:
         TypeError: If `share` is not a number.
@@ -62,8 +62,8 @@ class FinalDecay(Configured):
         [Hägele et al., 2024](https://arxiv.org/abs/2405.18392).
     """
 
-    share: float = 0.25
-    shape: str = "linear"
+    share: float = 0.5
+    shape: str = "sqrt"
 
     def __post_init__(self) -> None:
         self._set("share", check_number("share", self.share, low=0, high=1))

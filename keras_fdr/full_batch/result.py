@@ -8,6 +8,11 @@ from typing import Any
 class FullBatch:
     """What one `FullBatchPass` measured.
 
+    Example:
+
+    >>> FullBatch(loss=2.75, gradient_norm_squared=9.0, examples=2)
+    FullBatch(loss=2.75, gradient_norm=3, examples=2)
+
     Args:
         loss: Float, f, the mean data loss plus all regularisers.
         gradient_norm_squared: Float, |∇f|², the squared norm of the gradient of f.
@@ -24,6 +29,12 @@ class FullBatch:
     examples: int
     metrics: dict[str, float] = field(default_factory=dict)
     gradient: list[Any] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"FullBatch(loss={self.loss:.6g}, gradient_norm={self.gradient_norm:.4g}, "
+            f"examples={self.examples})"
+        )
 
     @property
     def gradient_norm(self) -> float:

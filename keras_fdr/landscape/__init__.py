@@ -1,4 +1,4 @@
-"""FDR2: what the noise of SGD tells about the loss landscape."""
+"""What the noise of SGD tells about the loss landscape, by the relation FDR2."""
 
 from keras_fdr.landscape.curvature import noise_curvature, velocity_curvature
 from keras_fdr.landscape.estimates import Estimate

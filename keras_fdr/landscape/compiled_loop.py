@@ -12,12 +12,12 @@ from keras_fdr.data import TrainingSet
 class CompiledLoop:
     """Trains on chosen examples without leaving the device.
 
-    Each step is `model.train_step`, as in `fit`. The data stay on the device. Only the
-    numbers of the chosen examples are sent to it.
+    Each step is `model.train_step`, as in `fit`. The data stay on the device, and only
+    the numbers of the chosen examples are sent to it.
 
     Args:
         model: A built and compiled `keras.Model`.
-        dataset: What `TrainingSet` takes, or one that is in memory.
+        dataset: What `TrainingSet` takes, or a `TrainingSet` that is in memory.
     """
 
     def __init__(self, model: keras.Model, dataset: Any) -> None:
@@ -31,7 +31,7 @@ class CompiledLoop:
         )
 
     def run(self, batches: np.ndarray, start: int = 0, stop: int | None = None) -> None:
-        """Takes the steps `start` to `stop` of a list of batches.
+        """Trains on the batches from row `start` up to row `stop`.
 
         Args:
             batches: Integer array of shape `(steps, batch_size)`: the examples of

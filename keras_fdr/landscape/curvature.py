@@ -12,7 +12,11 @@ from keras_fdr.optimizer.lookup import measuring_optimizer
 
 
 def noise_curvature(
-    model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
+    model: keras.Model,
+    dataset: Any,
+    batch_size: int = 100,
+    samples: int = 256,
+    seed: int = 0,
 ) -> Estimate:
     """The curvature along the gradient noise at the present weights, Tr(HC̃).
 
@@ -24,6 +28,9 @@ def noise_curvature(
     H is the Hessian of f, with all regularisers. C̃ is the second moment of ∇f^B. FDR2
     finds the same number along a run, from gradients alone. This function measures it
     with Hessian-vector products, so it is an independent check.
+
+    The first call for a model compiles. Later calls, also at other weights or with
+    other data of the same shapes, take only the time of the draws.
 
     Example:
 
@@ -41,7 +48,9 @@ def noise_curvature(
         model: A compiled `keras.Model`.
         dataset: `tf.data.Dataset` of batches or tuple of arrays, `(x, y)` or
             `(x, y, sample_weight)`. A `tf.data.Dataset` is read into memory.
-        batch_size: Integer, the examples of a mini-batch.
+        batch_size: Integer, the examples of a mini-batch. The noise C̃ depends on it, so
+            pass the one that you train with. Defaults to `100`, as in `sweep`, so that
+            both measure the same number.
         samples: Integer, at least 2, the number of draws. Defaults to `256`.
         seed: Integer, at least 0, the seed of the draws. Defaults to `0`.
 
@@ -60,7 +69,11 @@ def noise_curvature(
 
 
 def velocity_curvature(
-    model: keras.Model, dataset: Any, batch_size: int, samples: int = 256, seed: int = 0
+    model: keras.Model,
+    dataset: Any,
+    batch_size: int = 100,
+    samples: int = 256,
+    seed: int = 0,
 ) -> Estimate:
     """The curvature along the next velocity, ⟨v(t+1)ᵀ H v(t+1)⟩.
 
@@ -84,7 +97,7 @@ def velocity_curvature(
     Args:
         model: A `keras.Model` compiled with `FDRSGD`.
         dataset: As in `noise_curvature`.
-        batch_size: Integer, the examples of a mini-batch.
+        batch_size: Integer, as in `noise_curvature`. Defaults to `100`.
         samples: Integer, at least 2, the number of draws. Defaults to `256`.
         seed: Integer, at least 0, the seed of the draws. Defaults to `0`.
 
@@ -93,7 +106,7 @@ def velocity_curvature(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: As `noise_curvature`, and if the optimizer is no `FDRSGD`.
+        ValueError: As `noise_curvature`, and if the optimizer is not an `FDRSGD`.
 
     Reference:
         [Yaida, 2019](https://arxiv.org/abs/1810.00004), eq. (29), with the missing

@@ -13,7 +13,7 @@ class Estimate(NamedTuple):
     Args:
         value: Float.
         low: Float, the lower end. NaN if there is only one repetition.
-        high: Float, the upper end. NaN likewise.
+        high: Float, the upper end. NaN if there is only one repetition.
     """
 
     value: float
@@ -26,6 +26,11 @@ class Estimate(NamedTuple):
     def contains(self, number: float) -> bool:
         """Whether the interval holds a number."""
         return bool(self.low <= number <= self.high)
+
+    def percent(self) -> str:
+        """The value and the interval in percent, as `"+1.5% [+0.5, +2.5]"`."""
+        value, low, high = (100 * number for number in self)
+        return f"{value:+.1f}% [{low:+.1f}, {high:+.1f}]"
 
 
 def mean(values: ArrayLike) -> Estimate:
@@ -75,6 +80,11 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
     without = (a.sum() - a) / (b.sum() - b)
     pseudo = n * whole - (n - 1) * without
     return _interval(pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(n), n)
+
+
+def minus_one(estimate: Estimate) -> Estimate:
+    """The same estimate with 1 subtracted, such as the deviation of a ratio from 1."""
+    return Estimate(*(number - 1 for number in estimate))
 
 
 def _interval(value: float, standard_error: float, repetitions: int) -> Estimate:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_fdr.landscape.estimates import Estimate, mean, ratio
+from keras_fdr.landscape.estimates import Estimate, mean, minus_one, ratio
 from keras_fdr.landscape.judgement import (
     describe,
     is_anharmonic,
@@ -103,6 +103,14 @@ class Landscape:
     def _judged(self) -> Iterator[tuple[float, Estimate, Estimate]]:
         return zip(self.learning_rates, self.residual, self.drift, strict=True)
 
+    def __repr__(self) -> str:
+        return (
+            f"Landscape(mode={self.mode!r}, seeds={self.seeds}, "
+            f"learning_rates={len(self.learning_rates)}, "
+            f"noise_curvature={self.noise_curvature}, "
+            f"harmonic_up_to={self.harmonic_up_to})"
+        )
+
     def __str__(self) -> str:
         lines = [
             f"Mode {self.mode}, {self.seeds} seeds; [ ] are 95% intervals over seeds.",
@@ -126,8 +134,8 @@ class Landscape:
         )
         for rate, dissipation, nonlinearity, residual, drift, fdr1 in rows:
             lines.append(
-                f"{rate:13.4g}  {dissipation!s:^32}  {_percent(nonlinearity):^26}  "
-                f"{_percent(residual):^26}  {drift.value:+.1%}  {fdr1.value:.3f}"
+                f"{rate:13.4g}  {dissipation!s:^32}  {nonlinearity.percent():^26}  "
+                f"{residual.percent():^26}  {drift.value:+.1%}  {fdr1.value:.3f}"
             )
         return "\n".join([*lines, self.verdict])
 
@@ -161,8 +169,9 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
     ...         dissipation=rate, fluctuation=rate)
     ...     for seed in (0, 1) for stage, rate in enumerate((0.1, 0.2))]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
-    >>> print(round(found.noise_curvature.value, 6), found.harmonic_up_to)
-    6.0 0.2
+    >>> found
+    Landscape(mode='independent', seeds=2, learning_rates=2, \
+noise_curvature=6 [6, 6], harmonic_up_to=0.2)
 
     Args:
         results: `SweepResults`, or the path of the file or directory of a sweep.
@@ -196,11 +205,11 @@ def fit(results: SweepResults | str | os.PathLike[str]) -> Landscape:
     to_noise = 2 * (1 - mu**2) / (1 - nu) ** 2
     columns = range(len(eta))
     residual = tuple(
-        _minus_one(ratio(dissipation[:, j], eta[j] / 2 * curvature[:, j]))
+        minus_one(ratio(dissipation[:, j], eta[j] / 2 * curvature[:, j]))
         for j in columns
     )
     nonlinearity = tuple(
-        _minus_one(ratio(dissipation[:, j] / eta[j], dissipation[:, 0] / eta[0]))
+        minus_one(ratio(dissipation[:, j] / eta[j], dissipation[:, 0] / eta[0]))
         for j in columns
     )
     fall = results.column("full_batch_drift")
@@ -239,12 +248,3 @@ def _describe_limit(eta: np.ndarray) -> str:
         return f"not extrapolated: at the only learning rate, {eta[0]:.4g}"
     used = ", ".join(f"{rate:.4g}" for rate in eta[:_EXTRAPOLATED_FROM])
     return f"extrapolated by a straight line in the learning rate from {used}"
-
-
-def _minus_one(estimate: Estimate) -> Estimate:
-    return Estimate(*(number - 1 for number in estimate))
-
-
-def _percent(estimate: Estimate) -> str:
-    value, low, high = (100 * number for number in estimate)
-    return f"{value:+.1f}% [{low:+.1f}, {high:+.1f}]"

@@ -27,8 +27,11 @@ class SweepResults:
 
     >>> from keras_fdr.landscape import SweepResults, SweepRow
     >>> rows = [SweepRow(0, 0, 0.1, fluctuation=3), SweepRow(0, 1, 0.2, fluctuation=5)]
-    >>> SweepResults({"mode": "independent"}, rows).column("fluctuation")
+    >>> results = SweepResults({"mode": "independent"}, rows)
+    >>> results.column("fluctuation")
     array([[3., 5.]])
+    >>> results
+    SweepResults(mode='independent', seeds=1, learning_rates=2, rows=2)
 
     Args:
         settings: Dictionary of the settings of the sweep: `mode`, `stages`, `initial`,
@@ -58,14 +61,21 @@ class SweepResults:
         ]
         object.__setattr__(self, "rows", rows)
 
+    def __repr__(self) -> str:
+        seeds = len({row.seed for row in self.rows})
+        return (
+            f"SweepResults(mode={self.settings.get('mode')!r}, seeds={seeds}, "
+            f"learning_rates={len(self.learning_rates)}, rows={len(self.rows)})"
+        )
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Also reads pickles of versions in which a row was a dictionary."""
+        """Reads a pickle, also of a version in which a row was a dictionary."""
         self.__dict__.update(state)
         self.__post_init__()
 
     @classmethod
     def of(cls, source: Any) -> Self:
-        """The table itself, or the one in a file or in the directory of a sweep.
+        """The table that is given, or the table of a file or of a sweep's directory.
 
         Args:
             source: `SweepResults`, or a path.
@@ -135,7 +145,7 @@ class SweepResults:
 
     @property
     def learning_rates(self) -> list[float]:
-        """The different η, ascending."""
+        """The different learning rates η, ascending."""
         return sorted({row.learning_rate for row in self.rows})
 
     def column(self, name: str) -> np.ndarray:
@@ -146,7 +156,7 @@ class SweepResults:
 
         Returns:
             Float array of shape `(seeds, learning rates)`, ascending in both. It has
-            the seeds that have finished every learning rate. If a learning rate
+            only the seeds that have finished every learning rate. If a learning rate
             came twice, its values are averaged.
 
         Raises:

@@ -21,6 +21,9 @@ class SweepRow:
     >>> row = SweepRow(seed=0, stage=1, learning_rate=0.1, full_batch_loss=2.5)
     >>> row.full_batch_loss, row["full_batch_loss"]
     (2.5, 2.5)
+    >>> row  # It shows some of its numbers.
+    SweepRow(seed=0, stage=1, learning_rate=0.1, full_batch_loss=2.5, \
+full_batch_dissipation=nan)
 
     Args:
         seed: Integer, which seed.
@@ -28,16 +31,19 @@ class SweepRow:
         learning_rate: Float, η.
         steps: Integer, the number of steps of the stage.
         passes: Integer, the number of full-batch passes in its newest half.
-        full_batch_loss: Float, f.
-        full_batch_gradient_norm_squared: Float, |∇f|².
-        full_batch_velocity_gradient: Float, v·∇f, from v(t)·∇f^B of every step.
-        full_batch_dissipation: Float, O_FB, eq. (18).
-        noise_curvature: Float, Tr(HC̃), measured by Hessian-vector products.
-        velocity_curvature: Float, ⟨v(t+1)ᵀ H v(t+1)⟩, measured likewise.
+        full_batch_loss: Float, f, the loss over the whole dataset.
+        full_batch_gradient_norm_squared: Float, |∇f|², its squared gradient.
+        full_batch_velocity_gradient: Float, v·∇f with the velocity v, averaged from
+            v(t)·∇f^B of every step, where ∇f^B is the mini-batch gradient.
+        full_batch_dissipation: Float, O_FB, the left side of FDR2, eq. (18).
+        noise_curvature: Float, Tr(HC̃), the curvature along the gradient noise, measured
+            by Hessian-vector products.
+        velocity_curvature: Float, ⟨v(t+1)ᵀ H v(t+1)⟩, the curvature along the velocity,
+            measured in the same way. H is the Hessian of f.
         full_batch_drift: Float, how much f falls in one step, divided by η. It is 0
             in a stationary state. Otherwise FDR2 is off by this amount.
-        dissipation: Float, Ō_L.
-        fluctuation: Float, Ō_R.
+        dissipation: Float, Ō_L, the left side of FDR1.
+        fluctuation: Float, Ō_R, the right side of FDR1.
         gradient_norm_squared: Float, Tr C̃, the average of |∇f^B|².
         series: Dictionary of lists: `steps`, and the half-running averages of
             `dissipation` and `fluctuation` after these steps, for figure 2.
@@ -61,8 +67,16 @@ class SweepRow:
     # A dictionary cannot be hashed.
     series: Mapping[str, list[float]] = field(default_factory=dict, hash=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"SweepRow(seed={self.seed}, stage={self.stage}, "
+            f"learning_rate={self.learning_rate:.6g}, "
+            f"full_batch_loss={self.full_batch_loss:.4g}, "
+            f"full_batch_dissipation={self.full_batch_dissipation:.4g})"
+        )
+
     def __eq__(self, other: object) -> bool:
-        """Whether all numbers are equal; what neither row measured is equal."""
+        """Whether all numbers are equal. Two numbers that are NaN count as equal."""
         if not isinstance(other, SweepRow):
             return NotImplemented
         return self.to_dict() == other.to_dict()

@@ -38,3 +38,21 @@ def as_names(names: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"`names` must be different. Received: names={names!r}")
     return tuple(names)
+
+
+def as_rates(rates: Any, blocks: int) -> np.ndarray | None:
+    """The learning rates of each block as a float64 array, or `None`.
+
+    Raises:
+        TypeError: If they are neither `None` nor an array of real numbers.
+        ValueError: If there is not one for each block.
+    """
+    if rates is None:
+        return None
+    rates = as_floats("learning_rates", rates)
+    if rates.shape != (blocks,):
+        raise ValueError(
+            "`learning_rates` must have one rate for each block, so shape "
+            f"{(blocks,)}. Received: learning_rates.shape={rates.shape}"
+        )
+    return rates

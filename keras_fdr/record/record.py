@@ -7,22 +7,22 @@ from dataclasses import fields as fields_of
 import numpy as np
 
 from keras_fdr.arguments import check_integer, check_path, is_number
-from keras_fdr.record.checks import as_floats, as_names
+from keras_fdr.record.checks import as_floats, as_names, as_rates
 from keras_fdr.record.columns import ROW, VARIABLE_ROW
 from keras_fdr.record.npz import read_record, write_record
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What was measured since t was last 0, at one learning rate.
+    """What a run measured since its record last began.
 
-    The half-running average of an observable, eq. (15), is
+    The half-running average of an observable O after t steps, eq. (15), is
 
         Ō(t) = 1/(t − t0) Σ_{t0 < t' ≤ t} O(t'),   t0 = ⌊t/2⌋.
 
     The rows of `block_length` consecutive steps are summed into one block. While
-    `block_length` is 1, t0 is exact; afterwards it is the block boundary nearest
-    to ⌊t/2⌋, at most half a block away from it.
+    `block_length` is 1, t0 is exact. Later, t0 is the block boundary nearest to ⌊t/2⌋,
+    which is at most half a block away.
 
     Example:
 
@@ -34,23 +34,25 @@ class Record:
     >>> steps, averages = record.series("dissipation")
     >>> print(steps, averages)
     [1 2 3 4] [ 0.   5.   7.5 12.5]
+    >>> record  # The ratio is that of dissipation to fluctuation.
+    Record(steps=4, ratio=0.9259, learning_rate=nan)
 
     Args:
         sums: Float array of shape `(blocks, len(names))`: sums of the rows of each
             block. The last block may be incomplete.
-        steps: Integer, t: the number of rows.
+        steps: Integer, t, the number of rows.
         block_length: Integer, the steps in a complete block. Defaults to `1`.
-        learning_rate: Float, η₀, the rate that the record began with. Defaults to NaN,
-            unknown.
-        names: Tuple of strings, what a row holds. Defaults to dissipation,
-            fluctuation, velocity_gradient, gradient_norm_squared, loss. In a record
-            of full-batch passes a row is one pass, and t counts passes; that of a
-            single weight tensor holds dissipation and fluctuation only.
-        learning_rates: Float array of shape `(blocks,)`, the mean η of each block, or
-            `None` if η was constant. A record at a changing rate holds dissipation and
-            fluctuation multiplied by η(t)/η₀, as FDR1's identity needs it. Averages of
-            the two are divided by the mean of η(t)/η₀, so that they are in the paper's
-            units. Defaults to `None`.
+        learning_rate: Float, η₀, the learning rate that the record began with, or NaN
+            if it is unknown. Defaults to NaN.
+        names: Tuple of strings, what a row holds. In a record of full-batch passes a
+            row is one pass, and t counts passes. The record of a single weight tensor
+            holds only dissipation and fluctuation. Defaults to dissipation,
+            fluctuation, velocity_gradient, gradient_norm_squared, loss.
+        learning_rates: Float array of shape `(blocks,)`, the mean learning rate η of
+            each block, or `None` if η was constant. If η changed, the sums of
+            dissipation and fluctuation are over rows multiplied by η(t)/η₀, as the
+            identity behind FDR1 needs them. Averages of the two are divided by the mean
+            of η(t)/η₀, so that they are in the paper's units. Defaults to `None`.
 
     Raises:
         ValueError: If `sums` does not have the shape that `steps` and
@@ -80,19 +82,11 @@ class Record:
         if sums.shape != (blocks, width):
             raise ValueError(
                 f"`sums` must have one row of {width} numbers for each block of "
-                f"`block_length` steps, hence shape {(blocks, width)}. Received: "
-                f"sums.shape={sums.shape}, steps={steps}, "
-                f"block_length={block_length}"
+                f"`block_length` steps, so shape {(blocks, width)}. Received: "
+                f"sums.shape={sums.shape}, steps={steps}, block_length={block_length}"
             )
-        rates = self.learning_rates
-        if rates is not None:
-            rates = as_floats("learning_rates", rates)
-            if rates.shape != (blocks,):
-                raise ValueError(
-                    "`learning_rates` must have one rate for each block, hence shape "
-                    f"{(blocks,)}. Received: learning_rates.shape={rates.shape}"
-                )
-        # Plain Python numbers make every record the same, wherever it came from.
+        rates = as_rates(self.learning_rates, blocks)
+        # The fields are of the same types, wherever the record came from.
         object.__setattr__(self, "sums", sums)
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "block_length", block_length)
@@ -101,20 +95,23 @@ class Record:
         object.__setattr__(self, "learning_rates", rates)
 
     def __repr__(self) -> str:
-        names = "" if self.names == ROW else f", names={self.names}"
+        # A record of full-batch passes has no ratio.
+        has_ratio = set(VARIABLE_ROW) <= set(self.names)
+        ratio = f"ratio={self.ratio:.4g}, " if has_ratio else ""
+        names = "" if has_ratio else f", names={self.names}"
         return (
-            f"Record(steps={self.steps}, block_length={self.block_length}, "
+            f"Record(steps={self.steps}, {ratio}"
             f"learning_rate={self.learning_rate:.6g}{names})"
         )
 
     @classmethod
     def empty(cls, names: tuple[str, ...] = ROW) -> "Record":
-        """A record of no steps."""
+        """A record without steps."""
         return cls(np.zeros((0, len(names))), steps=0, names=names)
 
     @property
     def window_start(self) -> int:
-        """t0: the averages are over the steps t0 < t' ≤ t."""
+        """The step t0. The averages are over the steps t0 < t' ≤ t."""
         return int(self._window_blocks(self.steps)) * self.block_length
 
     def half_running_average(self, name: str) -> float:
@@ -124,7 +121,7 @@ class Record:
             name: One of `Record.names`, or `"learning_rate"`.
 
         Returns:
-            Float; NaN for a record of no steps, or if a row in the window is NaN.
+            Float. NaN for a record without steps, or if a row in the window is NaN.
         """
         column = self._column(name)
         if self.steps == 0:
@@ -134,7 +131,10 @@ class Record:
 
     @property
     def ratio(self) -> float:
-        """Ō_L/Ō_R: 1 in a stationary state (FDR1). NaN where Ō_R is 0."""
+        """The mean dissipation over the mean fluctuation, Ō_L/Ō_R.
+
+        It is 1 in a stationary state (FDR1). It is NaN if Ō_R is 0.
+        """
         fluctuation = self.half_running_average("fluctuation")
         if fluctuation == 0:
             return float("nan")
@@ -147,13 +147,14 @@ class Record:
             name: One of `Record.names`, or `"learning_rate"`.
 
         Returns:
-            `(steps, averages)`: integer array of t and float array of Ō(t), each
+            `(steps, averages)`: an integer array of t and a float array of Ō(t), each
             of shape `(blocks,)`.
         """
         steps = self._block_ends()
         column = self._column(name)
         first = self._window_blocks(steps).astype(int)
-        # A NaN in the running sums would reach all later windows, so it is counted.
+        # A NaN would spread to all later running sums. So NaNs are counted instead, and
+        # only the windows that contain one are NaN.
         finite = np.isfinite(column)
         total = np.concatenate([[0.0], np.cumsum(np.where(finite, column, 0.0))])
         broken = np.concatenate([[0], np.cumsum(~finite)])
@@ -165,13 +166,13 @@ class Record:
         return steps, averages
 
     def block_means(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The mean over each block: single steps while `block_length` is 1.
+        """The mean over each block, which is a single step while `block_length` is 1.
 
         Args:
             name: One of `Record.names`, or `"learning_rate"`.
 
         Returns:
-            `(steps, means)`: integer array of the last step of each block and
+            `(steps, means)`: an integer array of the last step of each block and a
             float array of the block's mean, each of shape `(blocks,)`.
         """
         return self._block_ends(), self._column(name) / self._counts(name)
@@ -221,10 +222,10 @@ class Record:
         return read_record(check_path("path", path), cls)
 
     def _counts(self, name: str) -> np.ndarray:
-        """What the sums of each block are divided by for a mean."""
+        """What the sums of each block are divided by to get a mean."""
         counts = np.diff(self._block_ends(), prepend=0).astype(np.float64)
         if self.learning_rates is not None and name in VARIABLE_ROW:
-            # A step at the rate 0 moves nothing: its row is 0, whatever the units.
+            # The rows were multiplied by η(t)/η₀.
             counts *= self.learning_rates / self.learning_rate
         return counts
 
@@ -245,5 +246,5 @@ class Record:
         return np.minimum(ends, self.steps)
 
     def _window_blocks(self, steps: int | np.ndarray) -> np.ndarray:
-        # This is the boundary nearest to ⌊t/2⌋. Of two equally near, it is the earlier.
+        # This is the boundary nearest to ⌊t/2⌋, or the earlier one of two.
         return np.ceil((np.asarray(steps) // 2) / self.block_length - 0.5)

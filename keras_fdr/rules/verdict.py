@@ -18,8 +18,11 @@ class Verdict:
 
     Example:
 
-    >>> Verdict("drifting", ratio=1.25, steps=400, reason="The ratio is too large.")
-    Verdict('drifting', ratio=1.25, steps=400)
+    >>> verdict = Verdict("drifting", 1.25, 400, "Too large.", ratio_error=0.021)
+    >>> verdict
+    Verdict('drifting', ratio=1.25 ± 0.021, steps=400)
+    >>> print(verdict.reason)
+    Too large.
 
     Args:
         status: `"stationary"`, `"drifting"`, or `"undecided"` if the record does not
@@ -70,7 +73,10 @@ class Verdict:
                 raise TypeError(f"`{name}` must be {rule}. Received: {name}={value!r}")
 
     def __repr__(self) -> str:
-        return f"Verdict({self.status!r}, ratio={self.ratio:.4g}, steps={self.steps})"
+        known = not math.isnan(self.ratio_error)
+        error = f" ± {self.ratio_error:.2g}" if known else ""
+        ratio = f"ratio={self.ratio:.4g}{error}"
+        return f"Verdict({self.status!r}, {ratio}, steps={self.steps})"
 
     @property
     def stationary(self) -> bool:

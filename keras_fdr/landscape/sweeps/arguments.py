@@ -1,4 +1,4 @@
-"""The checks of the arguments of a sweep, before it begins."""
+"""The checks of a sweep's arguments, before any training."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from keras_fdr import _compat
 from keras_fdr.arguments import check_integer, check_number
 from keras_fdr.optimizer.sgd import FDRSGD
 
-# The learning rate and the number of epochs.
+# A stage is a learning rate and a number of epochs.
 Stage = tuple[float, int]
 
 _PAIR = "`(learning_rate, epochs)`"
@@ -20,7 +20,7 @@ def check_stages(stages: Any) -> list[Stage]:
 
     Raises:
         TypeError: If they are not a list of such pairs of numbers.
-        ValueError: If there is none, or one is out of range.
+        ValueError: If there is no stage, or one is out of range.
     """
     if not isinstance(stages, Iterable) or isinstance(stages, (str, bytes, dict)):
         raise TypeError(
@@ -31,7 +31,7 @@ def check_stages(stages: Any) -> list[Stage]:
         raise ValueError(
             "`stages` must have at least one stage. Received: stages=[], which has none"
         )
-    # A drift needs two passes in the newest half of a stage, hence three epochs.
+    # A drift needs two passes in the newest half of a stage, which takes three epochs.
     return [_check_pair(f"stages[{i}]", pair, 3) for i, pair in enumerate(stages)]
 
 
@@ -53,7 +53,7 @@ def check_seeds(seeds: Any) -> list[int]:
 
     Raises:
         TypeError: If `seeds` is neither.
-        ValueError: If there is no seed, one is negative, or one comes twice.
+        ValueError: If the list is empty, or a seed is negative or comes twice.
     """
     if isinstance(seeds, np.ndarray):
         seeds = seeds.tolist()
@@ -73,7 +73,7 @@ def check_mode(mode: Any) -> str:
 
     Raises:
         TypeError: If `mode` is not a string.
-        ValueError: If there is no such mode.
+        ValueError: If `mode` is neither of the two modes.
     """
     rule = '`mode` must be "independent" or "paper". '
     if not isinstance(mode, str):

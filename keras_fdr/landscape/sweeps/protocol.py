@@ -1,4 +1,4 @@
-"""The sequential runs of the paper over learning rates."""
+"""The paper's protocol: one run after the other over a sequence of learning rates."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -47,8 +47,8 @@ def sweep(
     initial run. Then follow the stages, each with a learning rate η and a number of
     epochs. A stage starts where the last one ended, with the velocity v set to 0. The
     seeds differ only in their mini-batches. The numbers of a stage are averages over
-    its newest half. There one full-batch pass an epoch measures the gradient ∇f of the
-    whole loss f (or fewer passes, see `full_batch_every`).
+    its newest half. In this half one full-batch pass an epoch measures the gradient ∇f
+    of the whole loss f (or fewer passes, see `full_batch_every`).
 
     There are two modes:
 

@@ -21,7 +21,7 @@ class Store:
 
     Args:
         directory: Path, or `None` to keep everything in memory.
-        settings: Dictionary of the arguments of the sweep, and of what they mean.
+        settings: Dictionary of all that defines the numbers of the sweep.
 
     Raises:
         ValueError: If the directory holds a sweep with other settings.
