@@ -13,19 +13,23 @@ from benchmarks.kept import keep, quartiles
 
 
 class Timer(keras.callbacks.Callback):
-    """Seconds of one epoch. To be listed first and last."""
+    """Seconds of one epoch. To be listed first and last.
 
-    def __init__(self):
+    Args:
+        clock: Function that returns seconds.
+    """
+
+    def __init__(self, clock):
         super().__init__()
-        self._start = None
+        self._clock, self._start = clock, None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the clock, before what the others do here."""
-        self._start = self._start or time.perf_counter()
+        self._start = self._start or self._clock()
 
     def on_epoch_end(self, epoch, logs=None):
         """Stops it, after what the others do here."""
-        self.seconds = time.perf_counter() - self._start
+        self.seconds = self._clock() - self._start
 
 
 class Epochs:
@@ -38,26 +42,27 @@ class Epochs:
             The first is the one that the others are compared with.
         data: `(x, y)`.
         batch_size: Integer.
-        repetitions: Integer, the epochs that are counted.
+        args: Namespace of the parser that `options` makes.
 
     Attributes:
         steps: Integer, the steps that each model took in all.
         first: Dictionary from a name to the seconds of its first `fit`.
     """
 
-    def __init__(self, sides, data, batch_size, repetitions):
+    def __init__(self, sides, data, batch_size, args):
         self.first, self._seconds = {}, {name: [] for name in sides}
         self._epoch = -(-len(data[0]) // batch_size)
-        self.steps = (repetitions + 2) * self._epoch
+        self.steps = (args.repetitions + 2) * self._epoch
+        clock = time.process_time if args.processor else time.perf_counter
         order = list(sides)
-        for repetition in range(-2, repetitions):
+        for repetition in range(-2, args.repetitions):
             order.append(order.pop(0))
             for name in order:
                 model, callbacks = sides[name]
-                start, timer = time.perf_counter(), Timer()
+                start, timer = clock(), Timer(clock)
                 around = [timer, *callbacks, timer]
                 model.fit(*data, batch_size, verbose=0, callbacks=around)
-                self.first.setdefault(name, time.perf_counter() - start)
+                self.first.setdefault(name, clock() - start)
                 if repetition >= 0:
                     self._seconds[name].append(timer.seconds)
 
@@ -93,6 +98,9 @@ def options(script, summary):
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--threads", type=int, default=0, help="0: TensorFlow's own")
+    parser.add_argument(
+        "--processor", action="store_true", help="time of the processor; --threads 1"
+    )
     default = Path(script).with_suffix(".json")
     parser.add_argument("--output", type=Path, default=default)
     return parser
@@ -114,6 +122,8 @@ def fill_table(args, what, key, cases, measure):
     def place(row):
         return tuple(row[name] for name in key)
 
+    if args.processor:
+        what += ", in processor time"
     rows = {}
     if args.output.exists():
         kept = json.loads(args.output.read_text())["rows"]

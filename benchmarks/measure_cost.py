@@ -78,7 +78,7 @@ OPTIMIZERS = {
 }
 
 
-def timed(network, optimizer, jit_compile, steps_per_execution, repetitions):
+def timed(network, optimizer, args):
     """One row of the table."""
     build, shape, batch_size, steps = CASES[network]
     rng = np.random.default_rng(0)
@@ -96,20 +96,20 @@ def timed(network, optimizer, jit_compile, steps_per_execution, repetitions):
         model.compile(
             make(),
             "sparse_categorical_crossentropy",
-            jit_compile=jit_compile,
-            steps_per_execution=steps_per_execution,
+            jit_compile=args.jit == "on",
+            steps_per_execution=args.steps_per_execution,
         )
         sides[side] = model, [callback] if side == "measured" else []
-    epochs = Epochs(sides, (x, y), batch_size, repetitions)
+    epochs = Epochs(sides, (x, y), batch_size, args)
     assert callback.record.steps == epochs.steps, "a step was missed"
     return {
         "network": network,
         "parameters": model.count_params(),
         "optimizer": optimizer,
-        "jit_compile": jit_compile,
-        "steps_per_execution": steps_per_execution,
+        "jit_compile": args.jit == "on",
+        "steps_per_execution": args.steps_per_execution,
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        "repetitions": repetitions,
+        "repetitions": args.repetitions,
         "microseconds_a_step": epochs.microseconds(),
         **epochs.ratios(),
     }
@@ -131,8 +131,7 @@ def main():
     args = parser.parse_args()
     # The losses have no L2 term, and seeded arrays are as good as any here.
     warnings.filterwarnings("ignore", category=UserWarning)
-    same = [args.jit == "on"], [args.steps_per_execution], [args.repetitions]
-    cases = itertools.product(args.only, args.optimizers, *same)
+    cases = itertools.product(args.only, args.optimizers, [args])
     what = "one epoch of fit with FDRCallback, over the same without it"
     fill_table(args, what, KEY, cases, timed)
 

@@ -116,7 +116,7 @@ def models(build, momentum, steps_per_execution, jit_compile, l2):
         yield name, model
 
 
-def measure(case, repetitions):
+def measure(case, args):
     """One row of the table."""
     network, momentum, steps_per_execution, jit_compile, l2 = case
     build, shape, batch_size, steps = NETWORKS[network]
@@ -128,7 +128,7 @@ def measure(case, repetitions):
         name: (model, [FDRCallback()] if name == "measured" else [])
         for name, model in models(build, momentum, steps_per_execution, jit_compile, l2)
     }
-    epochs = Epochs(sides, (x, y), batch_size, repetitions)
+    epochs = Epochs(sides, (x, y), batch_size, args)
     measured, _ = sides["measured"]
     recorded = measured.optimizer.observables.record().steps
     assert recorded == epochs.steps, "not every step was measured"
@@ -140,7 +140,7 @@ def measure(case, repetitions):
         "jit_compile": jit_compile,
         "l2": l2,
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        "repetitions": repetitions,
+        "repetitions": args.repetitions,
         "steps_a_repetition": steps,
         "microseconds_a_step": epochs.microseconds(),
         "first_epoch_seconds": {n: round(s, 2) for n, s in epochs.first.items()},
@@ -161,7 +161,7 @@ def main():
     # A loss without L2, which the callback warns of.
     warnings.filterwarnings("ignore", "The loss has no L2 term")
     cases = [
-        (case, args.repetitions)
+        (case, args)
         for case in CASES
         if case[0] in args.only and args.jit != ("off" if case[3] else "on")
     ]

@@ -7,7 +7,7 @@
     git clone https://github.com/microsoft/statopt
     PYTHONPATH=FDR_scheduler:statopt rivals/bin/python -m benchmarks.rivals \
         [--fdr-scheduler FDR_scheduler] [--statopt statopt] [--repetitions N] \
-        [--threads N] [--output FILE]
+        [--only PACKAGE ...] [--threads N] [--processor] [--output FILE]
 
 Neither keras_fdr nor TensorFlow is needed. setuptools: cockpit 1.0.2 imports
 `pkg_resources`, which setuptools 81 dropped. A rival that is absent or fails leaves
@@ -20,7 +20,8 @@ says, over the loop that its users would write without it: the stock optimizer o
 same steps from the same weights, which then must agree. Schedule-free SGD is another
 optimizer, so its weights need not. Both are timed by turns in one process, in
 alternating order. Ratios are taken within a turn, from the time of a step, since a slow
-rival makes fewer steps in a turn than the plain loop.
+rival makes fewer steps in a turn than the plain loop. `--processor` with `--threads 1`
+counts the processor's time instead of the clock's, which a busy machine changes little.
 """
 
 import argparse
@@ -50,15 +51,15 @@ from benchmarks.rivals_networks import (
 from benchmarks.rivals_packages import RIVALS
 
 
-def seconds_a_step(step, source, steps):
+def seconds_a_step(step, source, steps, clock):
     """Mean time of `steps` steps, fetching the batches included."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(steps):
         step(*next(source))
-    return (time.perf_counter() - start) / steps
+    return (clock() - start) / steps
 
 
-def measure(rival, network, optimizer, data, repetitions):
+def measure(rival, network, optimizer, data, repetitions, clock):
     """One row of the table."""
     steps, plain_steps = rival.steps, rival.plain_steps
     if network is small_conv:
@@ -69,7 +70,7 @@ def measure(rival, network, optimizer, data, repetitions):
         model = network()
         step, source = build(model, optimizer), batches(data, 0)
         # Few steps: SASA's rounding differs, and grows a thousandfold in fifty.
-        seconds_a_step(step, source, min(steps, 10))
+        seconds_a_step(step, source, min(steps, 10), clock)
         sides[side] = model, step, source
     weights = [list(model.parameters()) for model, _, _ in sides.values()]
     for a, b in zip(*weights, strict=True):
@@ -80,7 +81,7 @@ def measure(rival, network, optimizer, data, repetitions):
     for repetition in range(repetitions):
         for side in sorted(sides, reverse=bool(repetition % 2)):
             _, step, source = sides[side]
-            seconds[side].append(seconds_a_step(step, source, counts[side]))
+            seconds[side].append(seconds_a_step(step, source, counts[side], clock))
     ratios = np.array(seconds["rival"]) / np.array(seconds["plain"])
     low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     microseconds = {
@@ -127,6 +128,11 @@ def main():
     parser.add_argument("--statopt", type=Path, help="clone, for its commit")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--threads", type=int, help="PyTorch's own by default")
+    parser.add_argument(
+        "--processor", action="store_true", help="time of the processor; --threads 1"
+    )
+    packages = sorted({rival.package for rival in RIVALS})
+    parser.add_argument("--only", nargs="+", choices=packages, default=packages)
     default = Path(__file__).with_suffix(".json")
     parser.add_argument("--output", type=Path, default=default)
     args = parser.parse_args()
@@ -137,8 +143,10 @@ def main():
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     data = torch.randn(EXAMPLES, INPUTS), torch.randint(CLASSES, (EXAMPLES,))
-    cases = [(rival, small_conv, "momentum") for rival in RIVALS if rival.conv_steps]
-    cases += [(rival, mlp, name) for rival in RIVALS for name in rival.optimizers]
+    clock = time.process_time if args.processor else time.perf_counter
+    chosen = [rival for rival in RIVALS if rival.package in args.only]
+    cases = [(rival, small_conv, "momentum") for rival in chosen if rival.conv_steps]
+    cases += [(rival, mlp, name) for rival in chosen for name in rival.optimizers]
     packages = (
         "torch",
         "physfdt",
@@ -149,6 +157,7 @@ def main():
     rows = []
     result = {
         "what": "step time of a PyTorch loop with a rival switched on over without",
+        "clock": clock.__name__,
         "repetitions": args.repetitions,
         "machine": {
             "device": "cpu",
@@ -173,7 +182,7 @@ def main():
             "momentum": MOMENTA.get(optimizer),
         }
         try:
-            row |= measure(rival, network, optimizer, data, args.repetitions)
+            row |= measure(rival, network, optimizer, data, args.repetitions, clock)
         except Exception as error:
             row["not_run"] = reason(error)
         print(row, flush=True)
