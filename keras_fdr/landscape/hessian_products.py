@@ -42,20 +42,20 @@ class HessianProducts:
 
     @classmethod
     def of(cls, model: keras.Model, batch_spec: Any) -> "HessianProducts":
-        """Those that the model keeps, or new ones if the model has changed.
+        """The products that the model keeps, or new ones if the model has changed.
 
         Args:
             model: As in the constructor.
             batch_spec: As in the constructor.
         """
         kept = getattr(model, _KEPT_AS, None)
-        if kept is None or not kept._fits(model, batch_spec):
+        if kept is None or not kept.is_current(model, batch_spec):
             kept = cls(model, batch_spec)
             setattr(model, _KEPT_AS, kept)
         return kept
 
-    def _fits(self, model: keras.Model, batch_spec: Any) -> bool:
-        """Whether neither the model's loss nor its weights nor the batches differ."""
+    def is_current(self, model: keras.Model, batch_spec: Any) -> bool:
+        """Whether loss, weights and kind of batches are still those of this object."""
         objective = self._objective
         return (
             objective.is_current(model)

@@ -67,18 +67,18 @@ class Landscape:
 
     mode: str
     seeds: int
-    learning_rates: tuple
-    full_batch_dissipation: tuple
+    learning_rates: tuple[float, ...]
+    full_batch_dissipation: tuple[Estimate, ...]
     slope: Estimate
     noise_curvature: Estimate
     direct_noise_curvature: Estimate
     velocity_curvature: Estimate
     gradient_second_moment: Estimate
     hessian_magnitude: Estimate
-    nonlinearity: tuple
-    residual: tuple
-    drift: tuple
-    ratio: tuple
+    nonlinearity: tuple[Estimate, ...]
+    residual: tuple[Estimate, ...]
+    drift: tuple[Estimate, ...]
+    ratio: tuple[Estimate, ...]
     extrapolation: str
     verdict: str
 
