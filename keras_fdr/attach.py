@@ -10,6 +10,11 @@ from keras_fdr import _compat
 from keras_fdr.distribution.reduction import ReplicaSteps
 from keras_fdr.model_checks import refuse_assignment
 from keras_fdr.observables.displacement import Displacements
+from keras_fdr.optimizer.accumulated_loss import (
+    AccumulatedLoss,
+    add_loss,
+    mean_loss,
+)
 from keras_fdr.optimizer.cut_table import CutTable
 from keras_fdr.optimizer.decay_state import DecayState
 from keras_fdr.optimizer.resume_point import ResumePoint
@@ -43,6 +48,8 @@ def attach(
         optimizer.cut_table = CutTable(name="cut_table")
         optimizer.final_decay = DecayState(name="final_decay")
         optimizer.progress = ResumePoint(name="progress")
+        if _accumulates(optimizer):
+            optimizer.accumulated_loss = AccumulatedLoss(name="accumulated_loss")
     optimizer.cut_table.may_be_missing = optimizer.progress.may_be_missing = True
     steps, scan = ReplicaSteps(), _compat.AssignmentScan()
     stock_apply, stock_scale_loss = optimizer.apply, outer.scale_loss
@@ -108,6 +115,13 @@ def _build(optimizer: Optimizer) -> None:
             observables.name_weights([getattr(w, "path", w.name) for w in weights])
         optimizer.cut_table.build()
         optimizer.progress.build()
+        if _accumulates(optimizer):
+            optimizer.accumulated_loss.build()
+
+
+def _accumulates(optimizer: Optimizer) -> int:
+    """How many batches make a step, or 0 if each batch is a step."""
+    return getattr(optimizer, "gradient_accumulation_steps", None) or 0
 
 
 def _measured_step(
@@ -126,20 +140,25 @@ def _measured_step(
     before = [read_rows(w.value, i) for w, i in zip(weights, rows, strict=True)]
     step()
     # With accumulated gradients only some calls are steps.
-    accumulates = bool(getattr(optimizer, "gradient_accumulation_steps", None))
+    count_of_batches = _accumulates(optimizer)
     stepped = tf.not_equal(tf.convert_to_tensor(optimizer.iterations), count)
     whole = all(indices is None for indices in rows)
 
     def on_device(before: Any, loss: Any) -> None:
         after = [read_rows(w.value, i) for w, i in zip(weights, rows, strict=True)]
 
-        def add() -> Any:
-            return optimizer.observables(before, after, eta, loss=loss, whole=whole)
+        def add(loss: Any) -> None:
+            optimizer.observables(before, after, eta, loss=loss, whole=whole)
 
-        if accumulates:
-            keras.ops.cond(stepped, add, lambda: tf.zeros(5, "float64"))
+        if count_of_batches:
+            total = optimizer.accumulated_loss.total
+            keras.ops.cond(
+                stepped,
+                lambda: add(mean_loss(total, loss, count_of_batches)),
+                lambda: add_loss(total, loss),
+            )
         else:
-            add()
+            add(loss)
 
     def on_each_device(strategy: Any, before: Any, loss: Any) -> None:
         strategy.extended.update(

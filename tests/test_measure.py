@@ -339,6 +339,51 @@ def test_a_step_does_not_read_the_whole_embedding():
     assert counts["stock"] == counts["SGD"] < counts["Adam"]
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "FDRSGD"])
+def test_the_loss_of_accumulated_batches(name):
+    """A step's loss is the mean over its batches, here with frozen weights."""
+    make = FDRSGD if name == "FDRSGD" else OPTIMIZERS[name]
+    model = network(make(0.0, gradient_accumulation_steps=4))
+    x, y = data()
+    losses = [model.test_on_batch(x[i : i + 5], y[i : i + 5]) for i in range(0, 40, 5)]
+    callback = FDRCallback(factor=None)
+    for epochs in (1, 2):  # The callback attaches once.
+        model.fit(
+            x, y, 5, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback]
+        )
+    recorded = callback.record.sums[:, callback.record.names.index("loss")]
+    expected = np.reshape(losses, (2, 4)).mean(axis=1)
+    np.testing.assert_allclose(recorded, np.tile(expected, 3), rtol=1e-6)
+
+
+def test_a_file_carries_the_loss_of_an_unfinished_step(tmp_path):
+    """Four batches make a step. A file is written after three, or has no such sum."""
+    path, x, y = tmp_path / "run.weights.h5", *data()
+
+    def new():
+        model = network(keras.optimizers.Adam(0.01, gradient_accumulation_steps=4))
+        # Keras loads nothing into its own optimizers before they are built.
+        model.optimizer.build(model.trainable_variables)
+        return model, measure(model)
+
+    model, measured = new()
+    for i in range(3):
+        model.train_on_batch(x[5 * i : 5 * i + 5], y[5 * i : 5 * i + 5])
+    model.save_weights(path)
+    resumed, record = new()
+    resumed.load_weights(path)
+    for each in (model, resumed):
+        each.train_on_batch(x[15:20], y[15:20])
+    rows = [m.observables.record().sums for m in (measured, record)]
+    assert np.isfinite(rows[0][0, -1])
+    np.testing.assert_array_equal(*rows)
+    stock = network(keras.optimizers.Adam(0.01, gradient_accumulation_steps=4))
+    stock.train_on_batch(x[:5], y[:5])
+    stock.save_weights(path)
+    resumed.load_weights(path)
+    assert resumed.optimizer.accumulated_loss.total.numpy() == 0
+
+
 def test_an_apply_without_gradients_is_no_step():
     model = network(OPTIMIZERS["Adam"]())
     measured = measure(model)

@@ -142,6 +142,24 @@ def test_round_trip_of_the_configuration():
     assert copy.observables.center == "initial"
 
 
+def test_keras_knows_the_name(tmp_path):
+    """`compile("fdrsgd")` works, and files hold the registered name as before."""
+    keras.backend.clear_session()
+    model = network()
+    model.compile("fdrsgd", "mse")
+    default = FDRSGD().get_config()
+    config = model.optimizer.get_config()
+    names = {"name", "observables"}
+    assert {k: v for k, v in config.items() if k not in names} == {
+        k: v for k, v in default.items() if k not in names
+    }
+    assert keras.saving.get_registered_name(FDRSGD) == "keras_fdr>FDRSGD"
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer, FDRSGD)
+    assert loaded.optimizer.get_config() == config
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

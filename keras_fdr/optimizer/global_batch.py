@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_fdr import _compat
 from keras_fdr.distribution.reduction import ReplicaSteps, reduce_over_replicas
 from keras_fdr.model_checks import refuse_assignment
+from keras_fdr.optimizer.accumulated_loss import add_loss, mean_loss
 from keras_fdr.sparse_rows import can_gather, with_unique_rows
 
 
@@ -174,20 +175,18 @@ class EffectiveGradientOptimizer(_compat.WholeStepOptimizer):
         count = self.gradient_accumulation_steps
         known = [i for i, g in enumerate(gradients) if g is not None]
         sums = [self.gradient_sums[i] for i in known]
-        loss = tf.cast(float("nan") if loss is None else loss, "float64")
 
         def update() -> None:
             means = list(gradients)
             for i, total in zip(known, sums, strict=True):
                 means[i] = (total + gradients[i]) / count
-            self.update(means, (self._accumulated_loss + loss) / count)
+            self.update(means, mean_loss(self._accumulated_loss, loss, count))
             self.clear_gradient_sums()
-            self._accumulated_loss.assign(0.0)
 
         def accumulate() -> None:
             for i, total in zip(known, sums, strict=True):
                 total.assign_add(gradients[i])
-            self._accumulated_loss.assign_add(loss)
+            add_loss(self._accumulated_loss, loss)
 
         last = (self.batch_count + 1) % count == 0
         keras.ops.cond(last, update, accumulate)

@@ -49,6 +49,15 @@ class FDRSGD(RunState):
     >>> [tuple(velocity.shape) for velocity in optimizer.velocities]
     [(3, 1), (1,)]
 
+    After `import keras_fdr`, Keras knows the optimizer by the name `"fdrsgd"`, too:
+
+    >>> model.compile(optimizer="fdrsgd", loss="mse")
+    >>> model.optimizer.momentum
+    0.0
+    >>> settings = {"class_name": "fdrsgd", "config": {"momentum": 0.9}}
+    >>> keras.optimizers.get(settings).momentum
+    0.9
+
     Args:
         learning_rate: Float, a `keras.optimizers.schedules.LearningRateSchedule`
             or a callable without arguments: η. Defaults to `0.01`.
@@ -208,3 +217,7 @@ class FDRSGD(RunState):
                 config["observables"], custom_objects=custom_objects
             )
         return super().from_config(config, custom_objects=custom_objects)
+
+
+# Keras looks for strings here. Files still hold the name `keras_fdr>FDRSGD`.
+keras.saving.get_custom_objects()["fdrsgd"] = FDRSGD
