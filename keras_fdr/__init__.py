@@ -20,6 +20,7 @@ from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import Record
+from keras_fdr.report.page import fdr_report
 from keras_fdr.restart.chief import on_chief
 from keras_fdr.rules import (
     ConfidenceRule,
@@ -51,6 +52,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "export_trainer",
+    "fdr_report",
     "landscape",
     "measure",
     "on_chief",

@@ -33,6 +33,7 @@ NUMPY_ONLY = (
     "keras_fdr.plots.sweeps",
     "keras_fdr.plots.ticks",
     "keras_fdr.plots.training",
+    "keras_fdr.report.words",
 )
 
 

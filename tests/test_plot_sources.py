@@ -197,8 +197,9 @@ def test_log_ticks_have_labels(low, high):
 
 
 def test_ratios_below_zero_are_drawn():
-    _, [axis] = plots.schedule({"fdr_ratio": [-3.0, 0.5, 1.0]})
-    assert axis.get_yscale() == "symlog" and axis.get_ylim()[0] < -3
+    for ratios, scale in (([-3.0, 0.5], "linear"), ([-3.0, 90.0], "symlog")):
+        _, [axis] = plots.schedule({"fdr_ratio": ratios})
+        assert axis.get_yscale() == scale and axis.get_ylim()[0] < -3
 
 
 def test_losses_below_zero_are_drawn():

@@ -48,7 +48,7 @@ class Run:
         """
         if not self.cuts:
             return self._cut_epochs_of_logs()
-        rates = dict(zip(self.epochs.tolist(), self._rates(), strict=False))
+        rates = dict(zip(self.epochs.tolist(), self.rates, strict=False))
         return [
             cut.epoch + 1
             for cut in self.cuts
@@ -61,14 +61,16 @@ class Run:
 
     def _cut_epochs_of_logs(self) -> list[int]:
         """Epochs that were found stationary and after which the rate was lower."""
-        rates = self._rates()
+        rates = self.rates
         stationary = self.logs.get("fdr_stationary")
         if stationary is None or len(rates) < 2:
             return []
         found = (stationary[:-1] == 1) & (rates[1:] < rates[:-1])
         return [int(epoch) for epoch in self.epochs[:-1][found]]
 
-    def _rates(self) -> np.ndarray:
+    @property
+    def rates(self) -> np.ndarray:
+        """The learning rate of each epoch; empty if it is unknown."""
         # Other callbacks may overwrite `learning_rate` after a cut.
         columns = ("fdr_learning_rate", "learning_rate")
         return next((self.logs[c] for c in columns if c in self.logs), np.empty(0))

@@ -89,7 +89,8 @@ def equilibration(
     panels = ["loss"] * (has_loss and not _is_single(ax)) + ["dissipation, fluctuation"]
     figure, axes = panels_on(ax, panels, (6.4, 1.6 + 2.4 * len(panels)), sharex=True)
     if len(panels) == 2:
-        axes[0].plot(*record.block_means("loss"), color="lightgreen", lw=0.8)
+        mean: Any = {"color": "lightgreen", "lw": 0.8, "label": "mini-batch"}
+        axes[0].plot(*record.block_means("loss"), **mean)
         axes[0].plot(*record.series("loss"), color="darkgreen", label="half-running")
         axes[0].set(ylabel="mini-batch loss", xscale="log")
         axes[0].legend(frameon=False)
@@ -235,8 +236,9 @@ def _finish_panel(axis: "Axes", panel: _Panel, several: bool) -> None:
     heights = [np.asarray(line.get_ydata()) for line in axis.lines]
     smallest = min((np.min(y) for y in heights if len(y)), default=1.0)
     scale: dict[str, Any] = {"value": panel.yscale}
-    if panel is _RATIO and smallest <= 0:
-        scale = {"value": "symlog", "linthresh": 0.1}
+    largest = max((np.max(y) for y in heights if len(y)), default=1.0)
+    if smallest <= 0 and panel is _RATIO and largest > 10:
+        scale = {"value": "symlog", "linthresh": 1}
     elif smallest <= 0:
         scale = {"value": "linear"}
     axis.set_ylabel(panel.ylabel)
