@@ -32,6 +32,7 @@ from keras_fdr.rules import (
     Verdict,
     relaxation_steps,
 )
+from keras_fdr.tensorboard import FDRTensorBoard
 
 __all__ = [
     "FDRSGD",
@@ -41,6 +42,7 @@ __all__ = [
     "DriftRule",
     "FDRCallback",
     "FDRObservables",
+    "FDRTensorBoard",
     "FinalDecay",
     "FullBatch",
     "FullBatchPass",

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -120,8 +121,8 @@ def _now(run: Run, callback: FDRCallback | None) -> str:
         f"cut. {escape(meaning(ratio))}</p>"
     ]
     if verdict:
-        parts.append(f"<p>Why: {escape(verdict.reason)}</p>")
-    parts.append(f"<p>What to do: {escape(what_to_do(ratio, verdict, callback))}</p>")
+        parts.append(f"<p>Why: {_prose(verdict.reason)}</p>")
+    parts.append(f"<p>What to do: {_prose(what_to_do(ratio, verdict, callback))}</p>")
     return f'<div class="now {escape(status)}">{"".join(parts)}</div>\n'
 
 
@@ -218,6 +219,11 @@ def _cuts(run: Run) -> str:
     ]
     header = ("epoch", "rate before", "rate after", "ratio", "reason")
     return _section("Cuts", _table(header, rows))
+
+
+def _prose(text: str) -> str:
+    """Escapes a sentence. Names in backticks are shown as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _section(title: str, content: str) -> str:

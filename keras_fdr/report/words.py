@@ -80,10 +80,13 @@ def settings_of(optimizer: Any) -> dict[str, str]:
     Returns:
         Dictionary from name to value, as text.
     """
-    hidden = {"name", "learning_rate", "observables"}
+    config = optimizer.get_config()
+    hidden = {"name", "learning_rate"}
+    if not config.get("use_ema"):
+        hidden |= {"ema_momentum", "ema_overwrite_frequency"}
     return {
         name: shown(value)
-        for name, value in optimizer.get_config().items()
+        for name, value in config.items()
         if name not in hidden
         and isinstance(value, (int, float, str))
         and value is not False
