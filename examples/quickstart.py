@@ -43,7 +43,7 @@ def main():
         metrics=["accuracy"],
     )
     callback = FDRCallback(factor=0.5, verbose=1)
-    history = model.fit(
+    model.fit(
         shuffled_batches(*train, batch_size=32, seed=0),
         epochs=args.epochs,
         shuffle=False,
@@ -58,8 +58,8 @@ def main():
     args.output.mkdir(parents=True, exist_ok=True)
     schedule = args.output / "quickstart_schedule.png"
     equilibration = args.output / "quickstart_equilibration.png"
-    plots.schedule({args.dataset: history}, schedule)
-    plots.equilibration(callback.record, equilibration, "Since the last cut")
+    plots.schedule(callback, schedule, args.dataset)
+    plots.equilibration(callback, equilibration, "Since the last cut")
     print(f"Wrote {schedule} and {equilibration}")
 
 

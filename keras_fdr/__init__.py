@@ -21,6 +21,7 @@ from keras_fdr.observables.layer import FDRObservables
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.optimizer.sgd import FDRSGD
 from keras_fdr.record import Record
+from keras_fdr.report.page import fdr_report
 from keras_fdr.restart.chief import on_chief
 from keras_fdr.rules import (
     ConfidenceRule,
@@ -32,6 +33,7 @@ from keras_fdr.rules import (
     Verdict,
     relaxation_steps,
 )
+from keras_fdr.tensorboard import FDRTensorBoard
 
 __all__ = [
     "FDRSGD",
@@ -41,6 +43,7 @@ __all__ = [
     "DriftRule",
     "FDRCallback",
     "FDRObservables",
+    "FDRTensorBoard",
     "FinalDecay",
     "FullBatch",
     "FullBatchPass",
@@ -52,6 +55,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "export_trainer",
+    "fdr_report",
     "landscape",
     "measure",
     "on_chief",

@@ -29,8 +29,11 @@ NUMPY_ONLY = (
     "keras_fdr.landscape.table_file",
     "keras_fdr.plots.figures",
     "keras_fdr.plots.layers",
+    "keras_fdr.plots.sources",
     "keras_fdr.plots.sweeps",
+    "keras_fdr.plots.ticks",
     "keras_fdr.plots.training",
+    "keras_fdr.report.words",
 )
 
 

@@ -348,7 +348,7 @@ def test_everything_of_a_record_works_on_each(digits, tmp_path):
         assert record.ratio == pytest.approx(sums[0] / sums[1], rel=1e-12)
         assert record.series("fluctuation")[1].shape == (35,)
         assert ThresholdRule(0.01)(record).ratio == pytest.approx(record.ratio)
-        assert len(plots.equilibration(record).axes) == 1
+        assert len(plots.equilibration(record)[1]) == 1
         record.save(tmp_path / "record")
         loaded = Record.load(tmp_path / "record")
         assert loaded.names == record.names and loaded.ratio == record.ratio
@@ -388,7 +388,7 @@ def test_plot_shows_the_ratios(digits, tmp_path):
     records = optimizer.observables.record_by_variable()
     path = tmp_path / "layers.png"
     for source in (records, optimizer.observables, optimizer, model):
-        axis, _ = plots.layers(source, path, title="by layer").axes
+        _, axis = plots.layers(source, path, title="by layer")
         assert path.read_bytes().startswith(b"\x89PNG")
         drawn = axis.collections[0].get_array()
         for row, record in zip(drawn, records.values(), strict=True):
@@ -414,7 +414,7 @@ def test_plot_colours():
         str(i): Record([row], steps=1, names=names) for i, row in enumerate(columns)
     }
     rows["5"] = Record([[np.nan, 1.0]], steps=1, names=names)
-    mesh = plots.layers(rows).axes[0].collections[0]
+    mesh = plots.layers(rows)[1].collections[0]
     assert mesh.get_clim() == (-1, 1)
     drawn = mesh.get_array().ravel()
     assert drawn.mask.tolist() == [False] * 4 + [True] * 2
@@ -428,14 +428,16 @@ def test_plot_colours():
 def test_plot_refusals():
     with pytest.raises(ValueError, match=r"FDRObservables\(per_variable=True\)"):
         plots.layers(FDRSGD(0.1))
-    with pytest.raises(TypeError, match=r"per_variable=True.*Received: source=3"):
+    with pytest.raises(TypeError, match=r"`source` must be .*Received: source=3"):
         plots.layers(3)
-    with pytest.raises(TypeError, match=r"per_variable=True"):
+    with pytest.raises(TypeError, match=r"a model or optimizer that is measured"):
         plots.layers(keras.optimizers.SGD(0.1))
     with pytest.raises(TypeError, match="per_variable=True"):
         plots.layers({"a": [1.0]})
     with pytest.raises(ValueError, match="must have recorded a step"):
         plots.layers(by_itself())
+    with pytest.raises(ValueError, match="must have recorded a step"):
+        plots.layers({"a": Record.empty()})
     records = {str(n): Record(np.ones((n, 5)), steps=n) for n in (2, 3)}
     with pytest.raises(ValueError, match=r"the same steps.*steps=\[2, 3\]"):
         plots.layers(records)

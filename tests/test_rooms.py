@@ -44,6 +44,8 @@ ORDER = (
     "export",
     "landscape",
     "plots",
+    "report",
+    "tensorboard",
 )
 
 
@@ -94,6 +96,7 @@ def test_nothing_imports_upward():
         "keras_fdr.optimizer.FDRSGD",
         "keras_fdr.plots.equilibration",
         "keras_fdr.record.Record",
+        "keras_fdr.report.fdr_report",
         "keras_fdr.rules.DriftRule",
     ],
 )

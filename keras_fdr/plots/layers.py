@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_fdr.plots.figures import finish, measuring_layer, new_figure
+from keras_fdr.plots.figures import finish, panels_on
+from keras_fdr.plots.sources import run_of
 from keras_fdr.record import Record
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -17,7 +19,8 @@ def layers(
     source: Any,
     path: str | os.PathLike[str] | None = None,
     title: str | None = None,
-) -> "Figure":
+    ax: Any = None,
+) -> "tuple[Figure, Axes]":
     """Draws the ratio of FDR1 for every weight tensor against steps, as a heat map.
 
     A row is a weight tensor. The colour of a cell is the half-running ratio of the two
@@ -37,20 +40,22 @@ def layers(
     >>> records = {
     ...     "dense/kernel": Record(rows[0], steps=100, names=names),
     ...     "dense/bias": Record(rows[1], steps=100, names=names)}
-    >>> figure = plots.layers(records)
-    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    >>> figure, axis = plots.layers(records)
+    >>> [label.get_text() for label in axis.get_yticklabels()]
     ['dense/kernel', 'dense/bias']
 
     Args:
         source: Dictionary from a name to a `Record`, as
             `FDRObservables.record_by_variable` gives it; an `FDRObservables` with
-            `per_variable=True`; or an optimizer or model that has one.
+            `per_variable=True`; or an optimizer, model, `FDRCallback` or
+            `keras.callbacks.History` that has one.
         path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
+        ax: A matplotlib `Axes`. Defaults to `None`, a new figure.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        `(figure, axis)`: the `matplotlib.figure.Figure` and the `Axes` of the heat map.
 
     Raises:
         TypeError: If `source` is none of these.
@@ -61,11 +66,10 @@ def layers(
     records = _as_records(source)
     steps = _common_steps(records)
     ratios = np.stack([_ratio(record) for record in records.values()])
-    figure = new_figure(figsize=(6.4, 1.4 + 0.22 * len(records)))
-    # This import comes after `new_figure`, which says what to install.
+    figure, [axis] = panels_on(ax, ["layers"], (6.4, 1.4 + 0.22 * len(records)))
+    # This import comes after `panels_on`, which says what to install.
     from matplotlib import colormaps
 
-    axis = figure.subplots()
     mesh = axis.pcolormesh(
         _edges(steps),
         np.arange(len(records) + 1) - 0.5,
@@ -85,22 +89,28 @@ def layers(
     eta = next(iter(records.values())).learning_rate
     if np.isfinite(eta):
         axis.set_title(rf"$\eta$ = {eta:.4g}", fontsize="medium")
-    return finish(figure, path, title)
+    finish(figure, [axis], ax, path, title)
+    return figure, axis
 
 
 def _as_records(source: Any) -> Mapping[str, Record]:
-    source = measuring_layer(source)
-    if callable(getattr(source, "record_by_variable", None)):
-        source = source.record_by_variable()
-    if not isinstance(source, Mapping) or not all(
-        isinstance(record, Record) for record in source.values()
-    ):
-        raise TypeError(
-            "`source` must be a dictionary from names to `Record`s, or an object that "
-            "records weights separately: `FDRObservables(per_variable=True)`. "
-            f"Received: source={source}"
+    if isinstance(source, Mapping):
+        if not all(isinstance(record, Record) for record in source.values()):
+            raise TypeError(
+                "`source` must be a dictionary from names to `Record`s, or what was "
+                "measured with `per_variable=True`. "
+                f"Received: source={repr(source)[:200]}"
+            )
+        return source
+    records = run_of(source).by_variable
+    if not records:
+        raise ValueError(
+            "`source` must have recorded a step of each weight tensor since the last "
+            "cut. Use `FDRObservables(per_variable=True)` or "
+            "`measure(model, per_variable=True)`. "
+            f"Received: source={repr(source)[:200]}"
         )
-    return source
+    return records
 
 
 def _common_steps(records: Mapping[str, Record]) -> np.ndarray:

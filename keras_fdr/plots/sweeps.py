@@ -10,7 +10,7 @@ from keras_fdr.landscape.estimates import Estimate
 from keras_fdr.landscape.judgement import EQUILIBRATED_WITHIN, is_equilibrated
 from keras_fdr.landscape.regression import Landscape, fit
 from keras_fdr.landscape.results import SweepResults
-from keras_fdr.plots.figures import finish, new_figure
+from keras_fdr.plots.figures import finish, panels_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,8 @@ def landscape(
     landscapes: Any,
     path: str | os.PathLike[str] | None = None,
     title: str | None = None,
-) -> "Figure":
+    ax: Any = None,
+) -> "tuple[Figure, np.ndarray]":
     """Draws FDR2 against the learning rate, figure 3 of the paper.
 
     The upper panel has ⟨O_FB⟩, the left side of FDR2, at each learning rate η with its
@@ -50,8 +51,8 @@ def landscape(
     ...         dissipation=rate, fluctuation=rate)
     ...     for seed in (0, 1) for stage, rate in enumerate((0.1, 0.2))]
     >>> found = landscape.fit(landscape.SweepResults(settings, rows))
-    >>> figure = plots.landscape(found)
-    >>> len(figure.axes)
+    >>> figure, axes = plots.landscape(found)
+    >>> len(axes)
     2
 
     Args:
@@ -60,18 +61,22 @@ def landscape(
         path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
+        ax: A list of two matplotlib `Axes`. Defaults to `None`, a new figure.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        `(figure, axes)`: the `matplotlib.figure.Figure` and an array of its two `Axes`.
 
     Raises:
         TypeError: If `landscapes` is none of these.
+        ValueError: If `ax` has fewer than two axes.
         ImportError: If matplotlib is not installed.
     """
     if not isinstance(landscapes, Mapping):
         landscapes = {None: landscapes}
-    figure = new_figure(figsize=(8.8, 7.2))
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    names = ["O_FB", "relative deviation"]
+    figure, [top, bottom] = panels_on(
+        ax, names, (8.8, 7.2), sharex=True, height_ratios=(3, 2)
+    )
     lines = []
     for number, (label, source) in enumerate(landscapes.items()):
         found = source if isinstance(source, Landscape) else fit(source)
@@ -95,7 +100,8 @@ def landscape(
     for axis in (top, bottom):
         # Next to the axes, the legend cannot cover an error bar.
         axis.legend(frameon=False, fontsize="small", **BESIDE)
-    return finish(figure, path, title)
+    finish(figure, [top, bottom], ax, path, title)
+    return figure, np.array([top, bottom])
 
 
 def sequential_runs(
@@ -103,7 +109,8 @@ def sequential_runs(
     seed: int | None = None,
     path: str | os.PathLike[str] | None = None,
     title: str | None = None,
-) -> "Figure":
+    ax: Any = None,
+) -> "tuple[Figure, Axes]":
     """Draws the stages of one seed, figure 2 of the paper.
 
     The picture has the half-running averages of O_L (dotted) and O_R (solid), the two
@@ -116,8 +123,8 @@ def sequential_runs(
     >>> from keras_fdr import landscape, plots
     >>> series = {"steps": [1, 2], "dissipation": [3.0, 1.1], "fluctuation": [1.0, 1]}
     >>> row = landscape.SweepRow(0, 0, 0.1, series=series)
-    >>> figure = plots.sequential_runs(landscape.SweepResults({}, [row]))
-    >>> len(figure.axes[0].lines)
+    >>> figure, axis = plots.sequential_runs(landscape.SweepResults({}, [row]))
+    >>> len(axis.lines)
     2
 
     Args:
@@ -126,9 +133,10 @@ def sequential_runs(
         path: Where to write the picture. The file's ending sets the format.
             Defaults to `None`, no file.
         title: String above the picture. Defaults to `None`.
+        ax: A matplotlib `Axes`. Defaults to `None`, a new figure.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        `(figure, axis)`: the `matplotlib.figure.Figure` and its `Axes`.
 
     Raises:
         TypeError: If `results` is none of these.
@@ -145,14 +153,13 @@ def sequential_runs(
             f"Received: seed={seed}"
         )
     many = len(rows) > 6
-    figure = new_figure(figsize=(8.8 if many else 6.4, 4.8))
-    # This import comes after `new_figure`, which says what to install.
+    figure, [axis] = panels_on(ax, ["stages"], (8.8 if many else 6.4, 4.8))
+    # This import comes after `panels_on`, which says what to install.
     from matplotlib import colormaps
 
     # Up to ten stages take the usual ten colours, more stages a colour map.
     spread = colormaps["turbo"](np.linspace(0.05, 0.95, len(rows)))
     colors = spread if len(rows) > 10 else [f"C{i}" for i in range(len(rows))]
-    axis = figure.subplots()
     for row, color in zip(rows, colors, strict=True):
         series = row.series
         label = rf"$\eta$ = {row.learning_rate:.4g}"
@@ -166,7 +173,8 @@ def sequential_runs(
     axis.set_yscale("log", nonpositive="mask")
     axis.set_ylabel(r"$\overline{O}_L$ (dotted), $\overline{O}_R$ (solid)")
     axis.legend(frameon=False, fontsize="small", **(BESIDE if many else {}))
-    return finish(figure, path, title)
+    finish(figure, [axis], ax, path, title)
+    return figure, axis
 
 
 def _points(
