@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from graph_cases import tensors_of_shape
 from identity import UNIT_ROUNDOFF, residual, rounding_bound, zeros
+from replica_runs import mirrored
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables, prepare_distributed
 
@@ -195,9 +196,7 @@ def test_a_regularizer_makes_the_gradient_dense():
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_replicas(replicas):
-    devices = [f"CPU:{i}" for i in range(replicas)]
-    strategy = tf.distribute.MirroredStrategy(devices)
-    with strategy.scope():
+    with mirrored(replicas).scope():
         model = network()
         train(FDRSGD(0.1), model)
     single = train(FDRSGD(0.1))
