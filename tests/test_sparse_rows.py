@@ -218,6 +218,15 @@ def test_loss_scaling(with_callback):
     np.testing.assert_allclose(ours.sums[:, :4], theirs.sums[:, :4], rtol=1e-4)
 
 
+@pytest.mark.xla
+def test_xla():
+    """XLA gets the dense step."""
+    models = [train(kind(0.1), jit_compile=True) for kind in (FDRSGD, DenseSGD)]
+    for ours, theirs in zip(*map(weights, models), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert_same_weights(models[0], train(FDRSGD(0.1)), steps=24)
+
+
 def test_eager_steps_are_not_traced_again():
     """An eager step is dense, because the number of rows changes from step to step."""
     model = train(FDRSGD(0.1), run_eagerly=True)
