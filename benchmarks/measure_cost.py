@@ -2,7 +2,7 @@
 
     python -m benchmarks.measure_cost [--repetitions N] [--only mlp ...]
                                       [--optimizers adam ...] [--jit on|off]
-                                      [--threads N] [--output FILE]
+                                      [--threads N] [--processor] [--output FILE]
 
 Each repetition is one `fit` of one epoch of the stock model and one of the measured
 model, in changing order in one process, timed from the epoch's begin to its end with
