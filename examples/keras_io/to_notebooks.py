@@ -3,7 +3,7 @@
     python examples/keras_io/to_notebooks.py
 
 runs every tutorial and writes `docs/tutorials/*.ipynb`, which the site shows. With
-names of tutorials as arguments it runs only those. MNIST comes from tensorflow-datasets.
+names of tutorials as arguments it runs only those. tensorflow-datasets provides MNIST.
 """
 
 import argparse
@@ -78,8 +78,13 @@ def execute(book):
     from nbclient import NotebookClient
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    client = NotebookClient(book, timeout=600, kernel_name="python3")
-    client.execute(extra_arguments=["--InteractiveShellApp.matplotlib=inline"])
+    client = NotebookClient(
+        book,
+        timeout=600,
+        kernel_name="python3",
+        extra_arguments=["--InteractiveShellApp.matplotlib=inline"],
+    )
+    client.execute()
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # The times of day.
         if cell.cell_type == "code":
