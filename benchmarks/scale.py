@@ -3,8 +3,8 @@
     python -m benchmarks.scale [--steps N] [--output FILE]
 
 Two models: ten layers with 10 million weights each, and one layer with 10,000 weight
-tensors of 25 numbers each, measured with `per_variable=True`. For each, a process trains
-with `keras.optimizers.SGD` and one with `FDRSGD`, both with momentum 0.9. A process
+tensors of 25 numbers each, measured with `per_variable=True`. For each, a process
+trains with `keras.optimizers.SGD` and one with `FDRSGD`, both with momentum 0.9. Each
 reports the largest memory that it ever held, the time of the first step, in which
 TensorFlow traces the step, and the median time of a later step. Writes JSON.
 """
