@@ -202,6 +202,11 @@ def test_ratios_below_zero_are_drawn():
         assert axis.get_yscale() == scale and axis.get_ylim()[0] < -3
 
 
+def test_constant_rate_is_in_the_middle():
+    _, [axis] = plots.schedule({"learning_rate": [0.001] * 4})
+    assert np.prod(axis.get_ylim()) == pytest.approx(0.001**2)
+
+
 def test_losses_below_zero_are_drawn():
     _, [axis] = plots.schedule({"loss": [-3.0, -4.0]})
     assert axis.get_yscale() == "linear"

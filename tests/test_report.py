@@ -10,6 +10,7 @@ import pytest
 from test_plot_sources import cuts_after
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables, Record, fdr_report
+from keras_fdr.report.words import what_to_do
 
 
 class Page(HTMLParser):
@@ -71,7 +72,8 @@ def test_report_of_a_callback(trained, tmp_path):
     assert "Report on a>b" in page.words
     assert ("b", {}) not in page.tags
     assert f"The run is {callback.verdict.status}." in page.words
-    assert f"fluctuation is {callback.verdict.ratio:.4f} after 8 steps" in page.words
+    words = f"is {callback.verdict.ratio:.4f} after 8 steps since the last cut."
+    assert words in page.words
     assert f"Why: {callback.verdict.reason}" in page.words
     assert "What to do: " in page.words
     settings = dict(row for row in page.rows if len(row) == 2)
@@ -82,8 +84,8 @@ def test_report_of_a_callback(trained, tmp_path):
     assert settings["epochs"] == "1 to 4" and settings["factor of a cut"] == "0.5"
     assert settings["model"] == "a>b, 4 trainable numbers"
     [cut] = callback.cuts
-    [row] = [row for row in page.rows if len(row) == 5 and row[0] != "epoch"]
-    assert row == ["2", "0.1", "0.05", f"{cut.ratio:.4f}", cut.reason]
+    [row] = [row for row in page.rows if len(row) == 4 and row[0] != "epoch"]
+    assert row == ["2", "0.1 → 0.05", f"{cut.ratio:.4f}", cut.reason]
     tensors = {row[0]: row[1:] for row in page.rows if len(row) == 3}
     for name, verdict in callback.verdict.by_variable.items():
         assert tensors[name] == [f"{verdict.ratio:.4f}", verdict.status]
@@ -110,7 +112,7 @@ def test_history_and_model_know_no_verdict(trained, tmp_path, which):
     assert "The run is not judged." in page.words
     assert f"fluctuation is {record.ratio:.4f} after 8 steps" in page.words
     assert "Why:" not in page.words and len(page.pictures()) == 3
-    assert any(row[0] == "2" for row in page.rows if len(row) == 5)
+    assert any(row[0] == "2" for row in page.rows if len(row) == 4)
 
 
 def test_report_of_what_knows_little(tmp_path):
@@ -134,6 +136,12 @@ def test_report_of_what_knows_little(tmp_path):
 def test_what_to_do(ratio, words, tmp_path):
     record = Record([[ratio, 1, 0, 0, 0.5]], steps=1)
     assert words in Page(fdr_report(record, tmp_path / "report.html")).words
+
+
+def test_what_to_do_next_to_another_schedule():
+    callback = FDRCallback(factor=None)
+    assert "Keep to the schedule" in what_to_do(-1.0, None, callback)
+    assert "Keep to the schedule" not in what_to_do(2.0, None, callback)
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,9 @@ def _finish_panel(axis: "Axes", panel: _Panel, several: bool) -> None:
         scale = {"value": "linear"}
     axis.set_ylabel(panel.ylabel)
     axis.set_yscale(**scale)
+    if scale == {"value": "log"} and smallest == largest:
+        # matplotlib would put a constant at the bottom of a decade.
+        axis.set_ylim(smallest / 1.5, smallest * 1.5)
     if panel is _RATIO:
         axis.axhline(1, color="gray", lw=0.8)
     if any(line.get_linestyle() == "--" for line in axis.lines):

@@ -30,7 +30,7 @@ img { width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; vertical-align: top;
-         border-bottom: 1px solid #eee; overflow-wrap: anywhere; }
+         border-bottom: 1px solid #eee; overflow-wrap: break-word; }
 .now { background: #f3f6fa; border-left: 4px solid #36c; padding: .5rem 1rem; }
 .stationary { border-color: #2a7; } .drifting { border-color: #d80; }
 footer { margin-top: 2rem; color: #666; font-size: .85rem; }
@@ -115,10 +115,10 @@ def _now(run: Run, callback: FDRCallback | None) -> str:
     verdict = callback.verdict if callback else None
     ratio = verdict.ratio if verdict else run.record.ratio
     status = verdict.status if verdict else "not judged"
+    since = f"after {run.record.steps:,} steps" + " since the last cut" * bool(run.cuts)
     parts = [
         f"<p><strong>The run is {escape(status)}.</strong> Dissipation over "
-        f"fluctuation is {ratio:.4f} after {run.record.steps:,} steps since the last "
-        f"cut. {escape(meaning(ratio))}</p>"
+        f"fluctuation is {ratio:.4f} {since}. {escape(meaning(ratio))}</p>"
     ]
     if verdict:
         parts.append(f"<p>Why: {_prose(verdict.reason)}</p>")
@@ -210,14 +210,13 @@ def _cuts(run: Run) -> str:
     rows = [
         (
             str(cut.epoch + 1),
-            f"{cut.old_learning_rate:.4g}",
-            f"{cut.new_learning_rate:.4g}",
+            f"{cut.old_learning_rate:.4g} → {cut.new_learning_rate:.4g}",
             f"{cut.ratio:.4f}",
             cut.reason,
         )
         for cut in run.cuts
     ]
-    header = ("epoch", "rate before", "rate after", "ratio", "reason")
+    header = ("epoch", "learning rate", "ratio", "reason")
     return _section("Cuts", _table(header, rows))
 
 

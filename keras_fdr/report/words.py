@@ -44,6 +44,11 @@ def what_to_do(ratio: float, verdict: Verdict | None, callback: Any) -> str:
         return _after_stationary(callback)
     if math.isnan(ratio):
         return "Train with `FDRCallback` for at least one epoch, then look again."
+    if ratio < 1 - NEAR and callback is not None and not callback.factor:
+        return (
+            "Keep to the schedule that was planned. The ratio says nothing yet about "
+            "when to lower the learning rate."
+        )
     if ratio < 0:
         return (
             "Do not expect a cut. Plan the decay of the learning rate with "
