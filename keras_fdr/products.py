@@ -116,23 +116,30 @@ def _dot(x: Any, y: Any, kernels: str | None) -> tf.Tensor:
     return tf.reduce_sum(x * y)
 
 
-def _by_halves(x: Any, y: Any, size: int) -> tf.Tensor:
+def _by_halves(x: Any, y: Any, size: int) -> Any:
     """x·y as products of matrices of two rows."""
-    x, y = (tf.reshape(t, [-1]) for t in (x, y))
     count = min(_PIECES, max(1, size // 2**18))
     # Pieces whose size is a multiple of 64 bytes are not copied.
     length = size // count // 16 * 16
-    parts = []
-    for start in range(0, count * length, length):
-        whole = length == size
-        pieces = [t if whole else t[start : start + length] for t in (x, y)]
-        halves = [tf.reshape(t, (2, -1)) for t in pieces]
-        # The trace is x·y. The off-diagonal half is wasted, but no elementwise product
-        # reaches memory.
-        parts.append(tf.linalg.trace(tf.matmul(*halves, transpose_b=True)))
-    if rest := size - count * length:
-        parts.append(tf.reduce_sum(x[-rest:] * y[-rest:]))
-    return tf.add_n(parts) if len(parts) > 1 else parts[0]
+    whole = count * length
+    x, y = (tf.reshape(t, [-1]) for t in (x, y))
+
+    def pieces(t: Any) -> list[Any]:
+        t = t if whole == size else t[:whole]
+        if count == 1:
+            return [tf.reshape(t, (2, -1))]
+        return tf.unstack(tf.reshape(t, (count, 2, -1)))
+
+    # The sum of the traces is x·y. The off-diagonal half is wasted, but no elementwise
+    # product reaches memory.
+    products = [
+        tf.matmul(a, b, transpose_b=True)
+        for a, b in zip(pieces(x), pieces(y), strict=True)
+    ]
+    total = tf.linalg.trace(tf.add_n(products) if count > 1 else products[0])
+    if whole < size:
+        total += tf.reduce_sum(x[whole:] * y[whole:])
+    return total
 
 
 def dot(a: Sequence[Any], b: Sequence[Any]) -> tf.Tensor:
