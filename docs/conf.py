@@ -7,10 +7,12 @@ import keras_fdr
 project = "keras_fdr"
 author = "The keras_fdr authors"
 release = keras_fdr.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 myst_heading_anchors = 3
+# `examples/keras_io/to_notebooks.py` runs the tutorials. The site shows what it kept.
+nb_execution_mode = "off"
 autodoc_member_order = "bysource"
 napoleon_custom_sections = [("Call arguments", "params_style"), "Reference"]
 # Docstrings write names in single backticks, as Keras does.

@@ -176,12 +176,13 @@ for name, trained, run in (
         f"training loss {loss:.3f}  test accuracy {accuracy:.4f}"
     )
 
-plots.schedule({"constant": history_constant, "with cuts": history})
+figure, _ = plots.schedule({"constant": history_constant, "with cuts": history})
+figure
 
 """
 From top to bottom the panels show the learning rate, the training loss, the training
-accuracy and the ratio. After each cut the ratio starts anew, because the averages start
-anew.
+accuracy and the ratio. Thin vertical lines mark the cuts. After each cut the ratio
+starts anew, because the averages start anew.
 """
 
 """

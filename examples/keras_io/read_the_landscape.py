@@ -119,7 +119,8 @@ overlap = max(by_gradients.low, by_products.low) < min(
 )
 print("Intervals overlap:", overlap)
 
-plots.landscape(found)
+figure, _ = plots.landscape(found)
+figure
 
 """
 Within their error bars the points lie on a line through the origin, as FDR2 predicts.
