@@ -3,13 +3,16 @@
     python examples/cifar10_cnn.py --figure 1
     python examples/cifar10_cnn.py --figure 3
 
-Three convolutions of width 5 with 16, 20 and 20 channels, each with ReLU and
-max-pooling of width 2, then 10 outputs; Xavier initialisation, pixels in [−1, 1],
-batches of 100 reshuffled each epoch, λ = 0.01 on all weights; SGD with momentum 0.9 in
-figures 1 to 3 and without in figure 4. Each command takes minutes at its default
-`--scale`, the fraction of the paper's epochs, and writes a JSON file and a picture;
-`--scale 1 --seeds 16` is the paper. Figures 2 and 3 come from one run, which goes on
-from the end of figure 1.
+The network has three convolutions of width 5 with 16, 20 and 20 channels, and then 10
+outputs. After each convolution come ReLU and max-pooling of width 2. Initialisation is
+Xavier, and pixels are in [−1, 1]. It trains by SGD on batches of 100, which are
+reshuffled in each epoch. Momentum is 0.9 in figures 1 to 3 and 0 in figure 4. The L2
+coefficient λ is 0.01 on all weights.
+
+Each command writes a JSON file and a picture. It takes a few minutes at its default
+`--scale`, which is the fraction of the paper's epochs. The paper's own protocol is
+`--scale 1 --seeds 16`. Figures 2 and 3 come from one run, which starts from the end of
+figure 1.
 """
 
 import os
@@ -75,7 +78,7 @@ PROTOCOL = Protocol(
 
 
 if __name__ == "__main__":
-    # Twice as fast on convolutions, and not the default on every CPU; for the processes
-    # that train, which begin after this.
+    # This makes convolutions twice as fast and is not the default on every CPU. The
+    # processes that train start later and read it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     main(PROTOCOL, __doc__)

@@ -8,23 +8,24 @@ NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 def load(name, data_dir=None, normalize="variance"):
     """Loads a dataset of images and labels.
 
-    `digits` are the 1,797 handwritten digits inside scikit-learn, a fifth of them
-    kept for testing. The others come through tensorflow-datasets, which downloads
-    them unless `data_dir` holds them.
+    `digits` are the 1,797 handwritten digits in scikit-learn. A fifth of them is kept
+    for testing. The other datasets come from tensorflow-datasets, which downloads them
+    unless `data_dir` holds them.
 
     Args:
         name: One of `NAMES`.
-        data_dir: Folder of tensorflow-datasets. Defaults to its own default.
-        normalize: `"variance"`: mean 0 and variance 1 over all training pixels, as in
-            appendix B.1; or `"range"`: black is −1 and white is 1, as in appendix
-            B.2. Defaults to `"variance"`.
+        data_dir: Folder in which tensorflow-datasets keeps its data. Defaults to
+            `None`, the default of tensorflow-datasets.
+        normalize: `"variance"` gives all training pixels mean 0 and variance 1, as in
+            appendix B.1. `"range"` makes black −1 and white 1, as in appendix B.2.
+            Defaults to `"variance"`.
 
     Returns:
-        `((x, y), (x_test, y_test))`: float32 images of shape
-        `(N, height, width, channels)` and integer labels of shape `(N,)`.
+        `((x, y), (x_test, y_test))`. Images are float32 of shape
+        `(N, height, width, channels)`, and labels are integers of shape `(N,)`.
 
     Raises:
-        ValueError: If `normalize` is neither.
+        ValueError: If `normalize` is neither of the two.
     """
     if normalize not in ("variance", "range"):
         raise ValueError(
@@ -58,7 +59,8 @@ def load(name, data_dir=None, normalize="variance"):
 
     def scaled(images):
         result = np.empty(images.shape, "float32")
-        for part in range(0, len(images), 1000):  # In float64, hence not all at once.
+        # The quotient is float64, so all images at once would need much memory.
+        for part in range(0, len(images), 1000):
             rows = slice(part, part + 1000)
             result[rows] = (images[rows] - shift) / scale
         return result

@@ -2,9 +2,10 @@
 
     python examples/export_savedmodel.py
 
-takes under a minute on two cores. This process trains for some epochs and writes a
-SavedModel. A fresh one, in which neither Keras nor keras_fdr can be imported, loads it,
-goes on with the steps and cuts the learning rate by the paper's rule (section 3.3).
+This takes under a minute on two cores. The first process trains for some epochs and
+writes a SavedModel. In a second process, neither Keras nor keras_fdr can be imported.
+It loads the SavedModel, continues the training and cuts the learning rate by the
+paper's rule (section 3.3).
 """
 
 import argparse
@@ -15,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 BATCH_SIZE = 32
-THRESHOLD, FACTOR = 0.05, 0.5  # X and 1 − Y of the rule.
+# The paper calls the threshold X and the factor 1 − Y.
+THRESHOLD, FACTOR = 0.05, 0.5
 
 
 def train_and_export(folder, data, epochs):
-    """The part with Keras: `fit` with `FDRCallback`, then `export_trainer`."""
+    """Trains with Keras and `FDRCallback`, then calls `export_trainer`."""
     import keras
     from data import load
 
@@ -51,9 +53,9 @@ def train_and_export(folder, data, epochs):
     print(f"Wrote {folder / 'trainer'} after {epochs} epochs.")
 
 
-def go_on(folder, epochs):
-    """The part without Keras: train steps, and the schedule in five lines."""
-    sys.modules["keras"] = sys.modules["keras_fdr"] = None  # Importing them fails.
+def train_without_keras(folder, epochs):
+    """Trains on without Keras, with the schedule in five lines."""
+    sys.modules["keras"] = sys.modules["keras_fdr"] = None  # Their import now fails.
     import tensorflow as tf
 
     trainer = tf.saved_model.load(str(folder / "trainer"))
@@ -84,24 +86,34 @@ def go_on(folder, epochs):
 
 
 def main():
-    """Does the first part here and the second in a process of its own."""
+    """Does the first part here and the second in another process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="digits", help="see examples/data.py")
-    parser.add_argument("--data-dir", help="folder of tensorflow-datasets")
-    parser.add_argument("--epochs", type=int, default=40, help="of either part")
-    parser.add_argument("--output", type=Path, default=Path("."))
-    parser.add_argument("--go-on", action="store_true", help="the second part alone")
+    parser.add_argument(
+        "--dataset", default="digits", help="a name from examples/data.py"
+    )
+    parser.add_argument(
+        "--data-dir", help="folder in which tensorflow-datasets keeps its data"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=40, help="how many epochs each part trains"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("."), help="folder for all files"
+    )
+    parser.add_argument(
+        "--second", action="store_true", help="run only the second part"
+    )
     args = parser.parse_args()
 
     folder = args.output / f"export_{args.dataset}"
-    if not args.go_on:
+    if not args.second:
         folder.mkdir(parents=True, exist_ok=True)
         train_and_export(folder, (args.dataset, args.data_dir), args.epochs)
-        second = [sys.executable, __file__, *sys.argv[1:], "--go-on"]
+        second = [sys.executable, __file__, *sys.argv[1:], "--second"]
         sys.stdout.flush()
         subprocess.run(second, check=True)
     else:
-        go_on(folder, args.epochs)
+        train_without_keras(folder, args.epochs)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from keras_fdr import FDRSGD, FDRCallback, landscape, shuffled_batches
 LEARNING_RATE = 0.1
 STEPS_PER_EXECUTION = 100
 INITIAL_EPOCHS = 100
-# The preset schedule divides the learning rate by 10 after each so many epochs.
+# The preset schedule divides the learning rate by 10 whenever this many epochs ended.
 PRESET_EPOCHS = 100
-# For two full-batch passes in the newest half.
+# With fewer epochs, the newest half of a stage would lack a second full-batch pass.
 LEAST_EPOCHS = 3
 L2 = 0.01
 
@@ -24,7 +24,7 @@ L2 = 0.01
 
 
 def initial_run(protocol, args):
-    """The training that figures 2 and 3 go on from; its record is figure 1."""
+    """Trains the run whose record is figure 1. Figures 2 and 3 start at its end."""
     epochs = max(1, round(args.scale * INITIAL_EPOCHS))
     folder = args.work / "initial"
     prepare(folder, args.resume, epochs=epochs, examples=args.examples)
@@ -33,7 +33,7 @@ def initial_run(protocol, args):
 
 
 def train_initial(protocol, args, epochs):
-    """Trains at η = 0.1; leaves the weights and returns the record as lists."""
+    """Trains at the learning rate 0.1, saves the weights and returns the record."""
     folder = args.work / "initial"
     model, (x, y), _ = model_and_data(protocol, protocol.momentum, args)
     model.fit(
@@ -57,7 +57,7 @@ def train_initial(protocol, args, epochs):
 
 
 def sequential_runs(protocol, args):
-    """Each seed through the stages, from the end of the initial run."""
+    """Takes each seed through the stages, from the end of the initial run."""
     stages = [
         (eta, max(LEAST_EPOCHS, round(args.scale * n)))
         for eta, n in protocol.stages
@@ -80,7 +80,7 @@ def sequential_runs(protocol, args):
 
 
 def train_seed(protocol, args, stages, seed, folder):
-    """One seed through all stages."""
+    """Takes one seed through all stages."""
     model, train, _ = model_and_data(protocol, protocol.momentum, args)
     model.load_weights(args.work / "initial" / "end.weights.h5", skip_mismatch=False)
     landscape.sweep(
@@ -93,7 +93,8 @@ def train_seed(protocol, args, stages, seed, folder):
         full_batch_every=args.full_batch_every,
         directory=folder,
         verbose=0,
-        # New epochs come one by one, those of an earlier call by the stage.
+        # New epochs are reported one by one. Epochs of an earlier call are reported a
+        # stage at a time.
         progress=lambda epochs: report(epochs, earlier=epochs > 1),
     )
 
@@ -102,7 +103,7 @@ def train_seed(protocol, args, stages, seed, folder):
 
 
 def schedules(protocol, args):
-    """The preset and the adaptive schedule, both without momentum."""
+    """Trains with the preset and the adaptive schedule, both without momentum."""
     every = max(1, round(args.scale * PRESET_EPOCHS))
     folder = args.work / "schedules"
     prepare(folder, args.resume, epochs=4 * every, examples=args.examples)
@@ -113,7 +114,7 @@ def schedules(protocol, args):
 
 
 def train_schedule(protocol, args, name, every, folder):
-    """Trains four times `every` epochs; returns the history."""
+    """Trains four times `every` epochs and returns the history."""
     model, (x, y), test = model_and_data(protocol, 0.0, args)
     full_batch = {
         "full_batch": tf.data.Dataset.from_tensor_slices((x, y)).batch(5_000),
@@ -148,10 +149,11 @@ def train_schedule(protocol, args, name, every, folder):
 
 
 def read_log(path):
-    """The columns of a `CSVLogger`; of an epoch that came twice, the last row.
+    """Reads the columns of a `CSVLogger`.
 
-    An epoch comes twice where a run was killed between the log and the backup. What
-    is not a number, as in epochs without a full-batch pass, is `None`.
+    If a run was killed between the log and the backup, the file has an epoch twice. Its
+    last row counts. A value that is not a number becomes `None`. Epochs without a
+    full-batch pass have such values.
     """
     with open(path) as file:
         rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
@@ -170,7 +172,7 @@ def read_log(path):
 
 
 def model_and_data(protocol, momentum, args):
-    """The compiled model with the weights of seed 0, training and test set."""
+    """Returns the compiled model with the weights of seed 0, and the data."""
     keras.utils.set_random_seed(0)
     model = compiled(protocol.network(), momentum)
     (x, y), test = load(protocol.dataset, args.data_dir, protocol.normalize)
@@ -178,7 +180,7 @@ def model_and_data(protocol, momentum, args):
 
 
 def compiled(model, momentum):
-    """The model, compiled for the paper's SGD."""
+    """Compiles a model for the paper's SGD and returns it."""
     model.compile(
         optimizer=FDRSGD(LEARNING_RATE, momentum=momentum, l2=L2),
         loss="sparse_categorical_crossentropy",
@@ -189,20 +191,20 @@ def compiled(model, momentum):
 
 
 def backup(folder):
-    """Lets a run that was stopped go on at its last epoch."""
+    """Returns the callback with which a stopped run resumes at its last epoch."""
     return keras.callbacks.BackupAndRestore(
         folder / "backup", double_checkpoint=True, delete_checkpoint=False
     )
 
 
 class ReportEpochs(keras.callbacks.Callback):
-    """Reports the epochs of `fit`; stands after `backup`."""
+    """Reports the epochs of `fit`. It must be listed after `backup`."""
 
     def on_train_begin(self, logs=None):
-        """Those that an earlier call has behind it."""
+        """Reports the epochs that an earlier call trained."""
         steps = int(self.model.optimizer.iterations)
         report(steps // self.params["steps"], earlier=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        """One more."""
+        """Reports one more epoch."""
         report(1)

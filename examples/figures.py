@@ -14,7 +14,7 @@ from keras_fdr import Record, landscape, plots
 
 
 def make(protocol, args):
-    """Runs what a figure needs, keeps it as JSON and draws it.
+    """Trains what a figure needs, keeps the numbers as JSON and draws it.
 
     Args:
         protocol: The `Protocol` of a model.
@@ -35,7 +35,8 @@ def make(protocol, args):
         full += f" --seeds {protocol.seeds}"
     if protocol.default_examples:
         full += " --examples 0"
-    print(f"\nThe paper: --figure {args.figure} {full}; --help has the rest.")
+    print(f"\nThe paper's own protocol is: --figure {args.figure} {full}")
+    print("--help explains all options.")
 
 
 def _run(protocol, args):
@@ -45,7 +46,9 @@ def _run(protocol, args):
         initial = args.output / f"{protocol.name}_figure1.json"
         weights = args.work / "initial" / "end.weights.h5"
         if not (initial.exists() and weights.exists()):
-            print("First figure 1 at the same scale, from whose end this goes on.")
+            print(
+                "Figure 1 runs first, at the same scale. This figure starts at its end."
+            )
             _keep(initial, args, 1, start, initial_run(protocol, args))
             draw(protocol, 1, args.output)
             start = time.time()
@@ -58,7 +61,7 @@ def _run(protocol, args):
 
 
 def _keep(path, args, figure, start, result):
-    """Writes a JSON file: settings, versions, and the seconds of this call."""
+    """Writes the result with its settings, versions and seconds to a JSON file."""
     header = {
         "figure": figure,
         "scale": args.scale,
@@ -74,13 +77,13 @@ def _keep(path, args, figure, start, result):
 
 
 def draw(protocol, figure, folder):
-    """Draws a figure from the JSON in a folder; figures 2 and 3 together.
+    """Draws a figure from the JSON in a folder. Figures 2 and 3 are drawn together.
 
     Returns:
         List of the paths of the pictures.
 
     Raises:
-        SystemExit: If the JSON is not there.
+        SystemExit: If the folder has no such JSON.
     """
     names = MODES if figure in (2, 3) else (f"figure{figure}",)
     paths = {name: folder / f"{protocol.name}_{name}.json" for name in names}
@@ -88,7 +91,7 @@ def draw(protocol, figure, folder):
     if not runs:
         missing = " or ".join(path.name for path in paths.values())
         raise SystemExit(
-            "A figure is drawn from the JSON of a run: run it first, without --draw. "
+            "A figure is drawn from the JSON of a run. Run it first, without --draw. "
             f"Received: --output {folder}, without {missing}"
         )
     if figure in (2, 3):
@@ -131,7 +134,7 @@ def _table(run):
 
 
 def _scale(run):
-    """How much of the paper's protocol a run is, for a title."""
+    """Says in a title how much of the paper's protocol a run did."""
     same = "the paper's epochs"
     text = same if run["scale"] == 1 else f"epochs × {run['scale']:g}"
     began = run.get("initial_scale", run["scale"])

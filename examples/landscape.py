@@ -2,11 +2,13 @@
 
     python examples/landscape.py
 
-takes about two minutes on two cores: a small network on real digits, five learning
-rates, eight seeds. `--mode paper` shuffles the data once an epoch, as the paper does,
-and shows the bias of that beside the unbiased run where both are in `--output`. A run
-that was stopped goes on from its last finished stage. The paper's own models are in
-`mnist_mlp.py` and `cifar10_cnn.py`.
+This takes about two minutes on two cores. A small network learns real digits at five
+learning rates, with eight seeds. If a run is stopped, the next one resumes after its
+last finished stage.
+
+`--mode paper` shuffles the data once an epoch, as the paper does, which biases the
+result. If `--output` also has the unbiased run, the picture shows both. The paper's own
+models are in `mnist_mlp.py` and `cifar10_cnn.py`.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 from data import load
 
 MODES = ("independent", "paper")
-# (η, epochs).
+# Pairs of a learning rate and a number of epochs.
 INITIAL = (0.2, 60)
 STAGES = [(0.1, 60), (0.05, 100), (0.02, 150), (0.01, 250), (0.005, 400)]
 BATCH_SIZE = 32
@@ -48,12 +50,18 @@ def build_model():
 def main():
     """Runs the protocol, prints what it found and draws figures 2 and 3."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mode", choices=MODES, default="independent")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the epochs")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--output", type=Path, default=Path("."))
+    parser.add_argument(
+        "--mode", choices=MODES, default="independent", help="how to draw batches"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies all epochs"
+    )
+    parser.add_argument("--seeds", type=int, default=8, help="how many seeds to run")
+    parser.add_argument(
+        "--output", type=Path, default=Path("."), help="folder for all files"
+    )
     args = parser.parse_args()
-    # TensorFlow takes seconds to import, for which `--help` need not wait.
+    # `--help` need not wait for TensorFlow, which takes seconds to import.
     import keras
 
     from keras_fdr import landscape, plots

@@ -3,11 +3,14 @@
     python examples/mnist_mlp.py --figure 1
     python examples/mnist_mlp.py --figure 3
 
-784-200-200-10, ReLU, Xavier initialisation, pixels of mean 0 and variance 1,
-batches of 100 reshuffled each epoch, SGD without momentum, λ = 0.01 on all weights.
-Each command takes minutes at its default `--scale`, the fraction of the paper's
-epochs, and writes a JSON file and a picture; `--scale 1 --seeds 4` is the paper.
-Figures 2 and 3 come from one run, which goes on from the end of figure 1.
+The network is 784-200-200-10 with ReLU and Xavier initialisation. Pixels have mean 0
+and variance 1. It trains by SGD without momentum on batches of 100, which are
+reshuffled in each epoch. The L2 coefficient λ is 0.01 on all weights.
+
+Each command writes a JSON file and a picture. It takes a few minutes at its default
+`--scale`, which is the fraction of the paper's epochs. The paper's own protocol is
+`--scale 1 --seeds 4`. Figures 2 and 3 come from one run, which starts from the end of
+figure 1.
 """
 
 from command_line import main

@@ -2,9 +2,9 @@
 
     python examples/multi_worker.py --workers 2
 
-starts the workers as processes on this machine, which takes well under a minute, and
-prints one table. On machines of your own, start `worker` on each with `TF_CONFIG` set:
-https://www.tensorflow.org/guide/distributed_training#TF_CONFIG.
+This starts the workers as processes on this machine and prints one table. It takes well
+under a minute. To use several machines, run `worker` on each of them with `TF_CONFIG`
+set: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG.
 """
 
 import argparse
@@ -21,10 +21,11 @@ COLUMNS = ("learning_rate", "loss", "fdr_ratio", "full_batch_loss", "val_accurac
 
 
 def worker(folder, epochs):
-    """One worker: trains its share and leaves what it saw in `folder`."""
+    """Trains as one of the workers and writes what it saw to `folder`."""
     import tensorflow as tf
 
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # Before all else.
+    # The strategy must be made before TensorFlow does anything.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
     import keras
     from data import load
 
@@ -36,7 +37,7 @@ def worker(folder, epochs):
         shuffled_batches,
     )
 
-    keras.utils.set_random_seed(0)  # The same on all workers.
+    keras.utils.set_random_seed(0)  # All workers need the same seed.
     train, test = load("digits")
     with strategy.scope():
         model = keras.Sequential(
@@ -93,18 +94,24 @@ def start(count, folder, epochs):
         processes.append(subprocess.Popen(command, env=environment))
     try:
         if any([process.wait() for process in processes]):
-            raise SystemExit("A worker failed; its error is above.")
+            raise SystemExit("A worker failed. Its error is printed above.")
     finally:
         for process in processes:
             process.kill()
 
 
 def main():
-    """Starts the workers, or is one, and prints the table."""
+    """Starts the workers and prints the table. In a worker, it only trains."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--folder", type=Path, help="where the workers meet")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="how many workers to start"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=12, help="how many epochs to train"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="folder through which workers report"
+    )
     args = parser.parse_args()
     if "TF_CONFIG" in os.environ:
         worker(args.folder, args.epochs)

@@ -18,19 +18,20 @@ class Protocol:
     """What differs between the two models of the paper.
 
     Args:
-        name: Of the files.
-        title: Of the pictures.
-        dataset: Name for `data.load`.
+        name: The name with which all files begin.
+        title: The title of the pictures.
+        dataset: The name of the dataset in `data.load`.
         normalize: How `data.load` scales the pixels.
-        network: Function without arguments, the model; not compiled.
-        momentum: μ in figures 1 to 3; in figure 4 it is 0.
-        stages: (η, epochs) of figures 2 and 3 in the order of the paper.
-        seeds: How many seeds the paper takes for them.
-        default_scale: From a figure to the fraction of the paper's epochs for a
+        network: Function without arguments that returns the model, not compiled.
+        momentum: The momentum in figures 1 to 3. In figure 4 it is 0.
+        stages: Pairs of a learning rate and a number of epochs, for figures 2 and 3 in
+            the order of the paper.
+        seeds: How many seeds the paper runs for figures 2 and 3.
+        default_scale: For each figure, the fraction of the paper's epochs that gives a
             first look in a few minutes.
-        default_seeds: Of figures 2 and 3, for the same.
-        default_examples: From a figure to the training images for the same; all
-            where it says nothing.
+        default_seeds: How many seeds figures 2 and 3 run for this first look.
+        default_examples: For a figure, how many training images it uses for this first
+            look. A figure that is not listed uses all of them. Defaults to none.
     """
 
     name: str

@@ -2,9 +2,10 @@
 
     python examples/quickstart.py
 
-takes well under a minute on two cores. The column `fdr_ratio` of the
-progress bar is the ratio of FDR1's two sides. When it has come to 1, the learning rate
-has done its work and is cut. `fdr_noise_loss` is about what a cut would earn.
+This takes well under a minute on two cores. The progress bar shows two columns.
+`fdr_ratio` is the ratio of the two sides of FDR1, the paper's first relation. When it
+is close to 1, the learning rate has done its work and is cut. `fdr_noise_loss` is about
+what a cut would earn.
 """
 
 import argparse
@@ -16,12 +17,20 @@ from data import NAMES, load
 def main():
     """Trains, prints the cuts and writes two pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", choices=NAMES, default="digits")
-    parser.add_argument("--data-dir", help="folder of tensorflow-datasets")
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--output", type=Path, default=Path("."))
+    parser.add_argument(
+        "--dataset", choices=NAMES, default="digits", help="what to learn"
+    )
+    parser.add_argument(
+        "--data-dir", help="folder in which tensorflow-datasets keeps its data"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=100, help="how many epochs to train"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("."), help="folder for the pictures"
+    )
     args = parser.parse_args()
-    # TensorFlow takes seconds to import, for which `--help` need not wait.
+    # `--help` need not wait for TensorFlow, which takes seconds to import.
     import keras
 
     from keras_fdr import FDRSGD, FDRCallback, plots, shuffled_batches
