@@ -15,7 +15,7 @@ from data import NAMES, load
 
 
 def main():
-    """Trains, prints the cuts and writes two pictures."""
+    """Trains, prints the cuts, and writes two pictures and a report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--dataset", choices=NAMES, default="digits", help="what to learn"
@@ -33,7 +33,7 @@ def main():
     # `--help` need not wait for TensorFlow, which takes seconds to import.
     import keras
 
-    from keras_fdr import FDRSGD, FDRCallback, plots, shuffled_batches
+    from keras_fdr import FDRSGD, FDRCallback, fdr_report, plots, shuffled_batches
 
     keras.utils.set_random_seed(0)
     train, test = load(args.dataset, args.data_dir)
@@ -69,7 +69,8 @@ def main():
     equilibration = args.output / "quickstart_equilibration.png"
     plots.schedule(callback, schedule, args.dataset)
     plots.equilibration(callback, equilibration, "Since the last cut")
-    print(f"Wrote {schedule} and {equilibration}")
+    report = fdr_report(callback, args.output / "quickstart_report.html")
+    print(f"Wrote {schedule}, {equilibration} and {report}")
 
 
 if __name__ == "__main__":

@@ -63,12 +63,16 @@ assert not {{"keras", "keras_fdr", "tensorflow"}} & set(sys.modules)
 
 
 def test_quickstart(tmp_path):
-    """The main job at its defaults: columns, at least one cut, two pictures."""
+    """The main job at its defaults: columns, a cut or more, two pictures, a report."""
     printed = run(ROOT / "examples" / "quickstart.py", cwd=tmp_path)
     assert "fdr_ratio" in printed
     (cuts,) = re.findall(r"^(\d+) cuts:", printed, flags=re.MULTILINE)
     assert int(cuts) == printed.count("so the learning rate was cut from") >= 1
-    names = {"quickstart_schedule.png", "quickstart_equilibration.png"}
+    names = {
+        "quickstart_schedule.png",
+        "quickstart_equilibration.png",
+        "quickstart_report.html",
+    }
     assert {p.name for p in tmp_path.iterdir()} == names
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from keras_fdr import FDRSGD, FDRCallback, FDRObservables, Record, Verdict, plots
 
@@ -102,6 +103,18 @@ def test_schedule_counts_epochs_as_fit_does(run):
     assert lines(axis)[0].get_xdata().tolist() == [6, 7]
 
 
+def test_legends_of_runs_and_of_styles():
+    run = {"loss": [2.0, 1.0], "val_loss": [3.0, 2.0]}
+    _, [axis] = plots.schedule({"a": run, "b": run})
+    legends = [child for child in axis.get_children() if isinstance(child, Legend)]
+    texts = {tuple(text.get_text() for text in one.get_texts()) for one in legends}
+    assert len(legends) == 2
+    assert texts == {("a", "b"), ("training", "validation")}
+    _, [axis] = plots.schedule(run)
+    legends = [child for child in axis.get_children() if isinstance(child, Legend)]
+    assert len(legends) == 1
+
+
 def test_cuts_of_an_earlier_fit_are_left_out(run):
     """Both count from epoch 1. The rates tell which `fit` a cut belongs to."""
     history = keras.callbacks.History()
@@ -179,7 +192,8 @@ def test_axes_of_the_user(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(1.2, 1.4), (0.31, 0.9), (1, 9), (2, 300), (1e-7, 1e3)]
+    ("low", "high"),
+    [(1.2, 1.4), (0.29, 1.13), (1, 9), (2, 300), (1e-7, 1e3)],
 )
 def test_log_ticks_have_labels(low, high):
     """Also over less than a decade, where powers of ten alone would leave none."""

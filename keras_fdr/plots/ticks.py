@@ -28,9 +28,13 @@ class _FewTicks(Locator):
             ticks = ticks[(ticks >= low) & (ticks <= high)]
             if len(ticks) >= 3:
                 return ticks
-        round_numbers = MaxNLocator(4, steps=[1, 2, 5, 10])
-        ticks = np.asarray(round_numbers.tick_values(low, high))
-        return ticks[(ticks >= low) & (ticks <= high)]
+        for count in (4, 8):
+            round_numbers = MaxNLocator(count, steps=[1, 2, 5, 10])
+            ticks = np.asarray(round_numbers.tick_values(low, high))
+            ticks = ticks[(ticks >= low) & (ticks <= high)]
+            if len(ticks) >= 3:
+                break
+        return ticks
 
 
 def readable_log_ticks(axis: Axis) -> None:

@@ -170,7 +170,7 @@ def schedule(
                 _draw_curve(axis, run, columns, color, style | {"label": label})
         _finish_panel(axis, panel, several=len(runs) > 1)
     if len(runs) > 1:
-        axes[0].legend(frameon=False)
+        _name_runs(axes[0])
     for run in runs.values():
         mark_cuts(axes, run.cut_epochs)
     axes[-1].set_xlabel("epochs")
@@ -252,10 +252,20 @@ def _finish_panel(axis: "Axes", panel: _Panel, several: bool) -> None:
         _name_styles(axis, "0.3" if several else axis.lines[0].get_color())
 
 
+def _name_runs(axis: "Axes") -> None:
+    """A legend of the runs, next to one of the styles if there is one."""
+    styles = axis.get_legend()
+    lines = [line for line in axis.lines if line.get_linestyle() == "-"]
+    axis.legend(handles=lines, frameon=False)
+    if styles is not None:
+        # A second legend would replace the first one.
+        axis.add_artist(styles)
+
+
 def _name_styles(axis: "Axes", color: Any) -> None:
     """A legend that says which lines are training and which are validation."""
     from matplotlib.lines import Line2D
 
     styles = {"training": _TRAINING, "validation": _VALIDATION}
     handles = [Line2D([], [], color=color, **style) for style in styles.values()]  # type: ignore[arg-type]
-    axis.add_artist(axis.legend(handles, list(styles), frameon=False))
+    axis.legend(handles, list(styles), frameon=False)
