@@ -103,7 +103,7 @@ def state(model):
     numbers["passes"] = own.observables.full_batch_record().sums
     cuts = own.cut_table.read()
     numbers["cuts"] = np.array(
-        [[c.epoch, c.old_learning_rate, c.new_learning_rate, c.ratio] for c in cuts]
+        [[c.epoch - 1, c.old_learning_rate, c.new_learning_rate, c.ratio] for c in cuts]
     )
     if own.observables.per_variable:
         # By position: the names of weights are not part of these files.

@@ -57,7 +57,7 @@ def test_cuts_when_stationary_and_sets_t_to_0(digits):
     assert float(model.optimizer.learning_rate.numpy()) == pytest.approx(0.05625)
     assert history["fdr_stationary"] == [0, 1, 0, 0, 1]
     assert [record.steps for record in rule.records] == [4, 8, 4, 8, 12]
-    assert [c.epoch for c in callback.cuts] == [1, 4]
+    assert [c.epoch for c in callback.cuts] == [2, 5]
     first = callback.cuts[0]
     assert first.old_learning_rate == pytest.approx(0.1)
     assert first.new_learning_rate == pytest.approx(0.075)
@@ -87,7 +87,7 @@ def test_the_papers_rule(digits):
     stationary = np.abs(ratio - 1) < 0.2
     np.testing.assert_array_equal(history["fdr_stationary"], stationary)
     assert 0 < stationary.sum() < 40
-    assert [c.epoch for c in callback.cuts] == list(np.flatnonzero(stationary))
+    assert [c.epoch for c in callback.cuts] == list(1 + np.flatnonzero(stationary))
     cuts_before = np.concatenate([[0], np.cumsum(stationary)[:-1]])
     expected = 0.3 * 0.7**cuts_before
     np.testing.assert_allclose(history["learning_rate"], expected, rtol=1e-5)

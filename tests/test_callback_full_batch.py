@@ -118,7 +118,7 @@ def test_a_cut_restarts_the_record_of_passes(digits):
         full_batch=digits,
     )
     logs = train(model, digits, [callback], epochs=4)
-    assert [cut.epoch for cut in callback.cuts] == [1, 3]
+    assert [cut.epoch for cut in callback.cuts] == [2, 4]
     assert model.optimizer.observables.full_batch_record().steps == 0
     # The first pass after a cut is an average of its own.
     third = logs["full_batch_gradient_norm"][2] ** 2

@@ -283,7 +283,7 @@ def test_cuts_and_columns():
     history = model.fit(
         x, y, batch_size=5, epochs=3, callbacks=[callback], verbose=0
     ).history
-    assert [cut.epoch for cut in callback.cuts] == [0, 1, 2]
+    assert [cut.epoch for cut in callback.cuts] == [1, 2, 3]
     np.testing.assert_allclose(history["learning_rate"], [0.01, 0.005, 0.0025])
     assert "fdr_ratio" in history
     # What the noise adds to the loss is known of steps along the gradient only.

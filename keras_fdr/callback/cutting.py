@@ -37,7 +37,7 @@ def cut(
     optimizer.observables.reset()
     if callback.reset_velocities_on_cut:
         optimizer.reset_velocities()
-    made = Cut(epoch, old, new, verdict.ratio)
+    made = Cut(epoch + 1, old, new, verdict.ratio)
     optimizer.cut_table.append(made)
     return made
 

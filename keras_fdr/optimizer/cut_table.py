@@ -14,7 +14,8 @@ class Cut:
     """One cut of the learning rate by `FDRCallback`.
 
     Args:
-        epoch: Integer, the epoch at whose end the cut was made, counted from 0.
+        epoch: Integer, the epoch at whose end the cut was made, counted from 1 as
+            the lines that Keras prints.
         old_learning_rate: Float, η before the cut.
         new_learning_rate: Float, η after it.
         ratio: Float, Ō_L/Ō_R at the cut.
@@ -29,7 +30,7 @@ class Cut:
     def reason(self) -> str:
         """A sentence that says what was found."""
         return (
-            f"Epoch {self.epoch + 1}: dissipation over fluctuation came to "
+            f"Epoch {self.epoch}: dissipation over fluctuation came to "
             f"{self.ratio:.4f}, so the learning rate was cut from "
             f"{self.old_learning_rate:.4g} to {self.new_learning_rate:.4g}."
         )
@@ -66,7 +67,8 @@ class CutTable(StateLayer):
 
     def append(self, cut: Cut) -> None:
         """Adds a `Cut`. If the table is full, it replaces the oldest one."""
-        row = [cut.epoch, cut.old_learning_rate, cut.new_learning_rate, cut.ratio]
+        # Files have epochs that are counted from 0.
+        row = [cut.epoch - 1, cut.old_learning_rate, cut.new_learning_rate, cut.ratio]
         table = tf.tensor_scatter_nd_update(
             self.table, [[int(self.count.numpy()) % self.size]], [row]
         )
@@ -79,4 +81,4 @@ class CutTable(StateLayer):
             return []
         count, table = int(self.count.numpy()), self.table.numpy()
         rows = (table[i % self.size] for i in range(max(0, count - self.size), count))
-        return [Cut(int(epoch), *map(float, rest)) for epoch, *rest in rows]
+        return [Cut(int(epoch) + 1, *map(float, rest)) for epoch, *rest in rows]

@@ -50,11 +50,11 @@ class Run:
             return self._cut_epochs_of_logs()
         rates = dict(zip(self.epochs.tolist(), self.rates, strict=False))
         return [
-            cut.epoch + 1
+            cut.epoch
             for cut in self.cuts
             # Callbacks of Keras may overwrite `learning_rate` after the cut.
             if np.isclose(
-                rates.get(cut.epoch + 1, np.nan),
+                rates.get(cut.epoch, np.nan),
                 [cut.old_learning_rate, cut.new_learning_rate],
             ).any()
         ]

@@ -209,7 +209,7 @@ def _cuts(run: Run) -> str:
         return _section("Cuts", "<p>No cut of the learning rate is known.</p>")
     rows = [
         (
-            str(cut.epoch + 1),
+            str(cut.epoch),
             f"{cut.old_learning_rate:.4g} → {cut.new_learning_rate:.4g}",
             f"{cut.ratio:.4f}",
             cut.reason,
