@@ -90,6 +90,12 @@ def execute(book):
         if cell.cell_type == "code":
             # Progress bars and the log of TensorFlow are not part of a tutorial.
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "text" in output:
+                    lines = output.text.splitlines(keepends=True)
+                    kept = (line for line in lines if "INFO:tensorflow" not in line)
+                    output.text = "".join(kept)
+            cell.outputs = [o for o in cell.outputs if o.get("text") != ""]
     book.metadata.pop("language_info", None)
 
 
