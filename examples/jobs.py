@@ -59,8 +59,8 @@ def prepare(folder, resume, **settings):
 def run_jobs(function, jobs, processes, epochs):
     """Calls `function(*job)` for all jobs in separate processes.
 
-    Each process has one thread. One process for each core does more steps a second than
-    a single process that shares each step between the cores.
+    Several processes have one thread each. One process for each core does more steps a
+    second than a single process that shares each step between the cores.
 
     Args:
         function: A function of a module. It calls `report`.
