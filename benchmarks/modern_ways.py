@@ -28,7 +28,7 @@ WARMUP, DECAY = 0.05, 0.2
 
 def quarter(shape):
     """A decay over the last quarter of the epochs."""
-    return FinalDecay(0.25, shape)
+    return FinalDecay(0.25, shape, ends_early=True)
 
 
 # Arguments of `FDRCallback`, made anew for each run.
@@ -47,11 +47,19 @@ RULES = {
         "final_decay": quarter("linear"),
     },
     "decay or drift": lambda: {"rule": DriftRule(), "final_decay": quarter("linear")},
-    "half": lambda: {"factor": None, "final_decay": FinalDecay()},
-    "half or paper": lambda: {"final_decay": FinalDecay()},
+    "half": lambda: {"factor": None, "final_decay": FinalDecay(0.5, "sqrt")},
+    "half or paper": lambda: {"final_decay": FinalDecay(0.5, "sqrt", True)},
     "half or drift": lambda: {
         "rule": DriftRule(),
-        "final_decay": FinalDecay(),
+        "final_decay": FinalDecay(0.5, "sqrt", True),
+    },
+    "recommended": lambda: {
+        "rule": TwoLooksRule(),
+        "final_decay": FinalDecay(0.25, "sqrt"),
+    },
+    "recommended short": lambda: {
+        "rule": TwoLooksRule(),
+        "final_decay": FinalDecay(0.25, "sqrt", True),
     },
 }
 WAYS = ("constant", "cosine", "steps", "wsd", "plateau", "adamw", *RULES)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from lanes import wide_cases
 
 # Logical devices stand for GPUs.
 tf.config.set_logical_device_configuration(
@@ -28,6 +29,13 @@ def pytest_configure(config):
     config.addinivalue_line(
         "filterwarnings", "ignore:.fit. will train on the same batches:UserWarning"
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # Before pytest takes what `-m` names.
+def pytest_collection_modifyitems(items):
+    names = [f"{item.path.name}::{item.name.split('[')[0]}" for item in items]
+    for position in wide_cases(names):
+        items[position].add_marker("wide")
 
 
 @pytest.fixture(autouse=True, scope="module")

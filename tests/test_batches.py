@@ -73,6 +73,7 @@ def test_orders_follow_from_the_seed_alone():
     assert orders(shuffled_batches(X, X, 8, seed=4), 3) != first
 
 
+@pytest.mark.statistics
 def test_independent_batches_are_uniform():
     """χ² of how often each example comes: above the bound in 1 of 10⁶ such tests."""
     from scipy.stats import chi2

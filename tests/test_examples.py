@@ -62,6 +62,7 @@ assert not {{"keras", "keras_fdr", "tensorflow"}} & set(sys.modules)
     assert "usage:" in run("-c", code, cwd=tmp_path)
 
 
+@pytest.mark.process
 def test_quickstart(tmp_path):
     """The main job at its defaults: columns, a cut or more, two pictures, a report."""
     printed = run(ROOT / "examples" / "quickstart.py", cwd=tmp_path)

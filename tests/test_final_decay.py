@@ -11,7 +11,8 @@ from keras_fdr import FDRSGD, DriftRule, FDRCallback, FinalDecay, export_trainer
 
 
 def callback_of(statuses, share=0.25, **arguments):
-    decay = FinalDecay(share, arguments.pop("shape", "linear"))
+    early = arguments.pop("ends_early", True)
+    decay = FinalDecay(share, arguments.pop("shape", "linear"), early)
     return FDRCallback(rule=Script(statuses), final_decay=decay, **arguments)
 
 
@@ -39,7 +40,16 @@ def test_begins_early_and_ends_training(digits, capsys):
     assert callback.cuts == []
     out = capsys.readouterr().out
     assert "Epoch 4: the final decay begins now" in out
-    assert "after epoch 6 instead of 20. told so: stationary." in out
+    assert "until epoch 6 instead of 20. told so: stationary." in out
+
+
+def test_begins_early_and_takes_all_epochs_that_are_left(digits, capsys):
+    callback = callback_of("sd" + "d" * 9, 0.2, verbose=1, ends_early=False)
+    model = compiled(FDRSGD(0.1, l2=0.01))
+    history = fit(model, digits, [callback], epochs=6)
+    wanted = [0.1, 0.09, 0.07, 0.05, 0.03, 0.01]
+    np.testing.assert_allclose(history["learning_rate"], wanted, rtol=1e-6)
+    assert "until the planned end. told so: stationary." in capsys.readouterr().out
 
 
 def test_measuring_only_never_begins_early(digits):
@@ -68,7 +78,7 @@ def test_resumes_bitwise(digits, tmp_path, killed_after):
         keras.utils.set_random_seed(3)
         model = compiled(FDRSGD(0.1, 0.9, l2=0.01))
         callback = FDRCallback(
-            rule=Script(statuses), final_decay=FinalDecay(1 / 6, "sqrt")
+            rule=Script(statuses), final_decay=FinalDecay(1 / 6, "sqrt", True)
         )
         callbacks = [callback, *others]
         history = fit(model, digits, callbacks, epochs=12, shuffle=False)
@@ -131,14 +141,15 @@ def test_under_a_strategy(digits):
 
 
 def test_span_functions():
-    decay = FinalDecay(0.2, "linear")
+    decay = FinalDecay(0.2, "linear", ends_early=True)
     assert decay.planned(60, 0.1) == (48, 12, 0.1)
     assert decay.from_now(8, 60, 0.1) == (8, 12, 0.1)
     assert decay.from_now(58, 60, 0.1) == (58, 2, 0.1)
     span = decay.planned(5, 0.3)
     assert [decay.rate(span, e) for e in (3, 4, 5)] == [0.3, 0.15, 0.15]
-    assert decay == FinalDecay(share=0.2, shape="linear")
-    assert repr(decay) == "FinalDecay(share=0.2, shape='linear')"
+    assert decay == FinalDecay(share=0.2, shape="linear", ends_early=True)
+    assert decay != FinalDecay(share=0.2, shape="linear")
+    assert FinalDecay(0.2).from_now(8, 60, 0.1) == (8, 52, 0.1)
 
 
 def test_configuration():
@@ -192,7 +203,7 @@ def test_loop_around_an_exported_trainer(digits, tmp_path):
     export_trainer(model, tmp_path / "trainer")
     trainer = tf.saved_model.load(str(tmp_path / "trainer"))
     x, y = digits
-    decay, epochs, eta, seen = FinalDecay(0.1, "linear"), 20, 0.1, []
+    decay, epochs, eta, seen = FinalDecay(0.1, "linear", True), 20, 0.1, []
     span = decay.planned(epochs, eta)
     for epoch in range(epochs):
         if epoch >= span.end:

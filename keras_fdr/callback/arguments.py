@@ -131,7 +131,7 @@ def check_final_decay(
     if not isinstance(final_decay, FinalDecay):
         raise TypeError(
             "`final_decay` must be a `FinalDecay`, as in "
-            f"`final_decay=FinalDecay(share=0.5)`. Received: {final_decay!r}"
+            f"`final_decay=FinalDecay(share=0.25)`. Received: {final_decay!r}"
         )
     cuts = factor not in (None, DEFAULT_FACTOR)
     if cuts or on_stationary or stop_at_minimum:

@@ -118,9 +118,9 @@ class FDRCallback(keras.callbacks.Callback):
             model has several, as a GAN does. Defaults to `None`, the one that the model
             was compiled with.
         final_decay: A `FinalDecay`, the decay of the learning rate over the last share
-            of the epochs. It begins earlier if the rule finds the run stationary, and
-            training then ends with it; with `factor=None` it never does. No rate of it
-            is below `min_lr`. Defaults to `None`.
+            of the epochs. It begins earlier if the rule finds the run stationary; with
+            `factor=None` it never does. No rate of it is below `min_lr`. Defaults to
+            `None`.
         all_columns: Boolean, whether the logs get all columns named above, or the few
             that fit into the line of an epoch. Defaults to `False`.
 

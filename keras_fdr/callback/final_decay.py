@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_fdr.arguments import check_number
+from keras_fdr.arguments import check_boolean, check_number
 from keras_fdr.measured import Measured
 from keras_fdr.notices import notice
 from keras_fdr.optimizer.decay_state import Span
@@ -32,8 +32,9 @@ class FinalDecay(Configured):
     the value of g in the middle of the epoch.
 
     With `FDRCallback(final_decay=FinalDecay())` the decay begins earlier if the rule
-    calls the run stationary. It takes as many epochs as planned, and training ends with
-    it. So no epochs are spent on a rate that has done its work.
+    calls the run stationary. Then it takes all epochs that are left, so that a rate
+    that has done its work is left early and slowly. With `ends_early=True` it takes as
+    many epochs as planned, and training ends with it, before the planned end.
 
     Example:
 
@@ -44,29 +45,33 @@ class FinalDecay(Configured):
     >>> [round(decay.rate(span, epoch), 4) for epoch in (11, 12, 13, 14, 15)]
     [0.1, 0.0875, 0.0625, 0.0375, 0.0125]
     >>> decay.from_now(epochs_done=6, epochs=16, learning_rate=0.1)
-    Span(first_epoch=6, epochs=4, learning_rate=0.1)
+    Span(first_epoch=6, epochs=10, learning_rate=0.1)
 
     A loop of one's own, such as one around an exported trainer, sets the rate of each
     epoch by `rate(span, epoch)`, and replaces the span by `from_now(...)` when it finds
     the run stationary. All that it must keep is the span.
 
     Args:
-        share: Float in (0, 1), the share of the epochs. Defaults to `0.5`.
+        share: Float in (0, 1), the share of the epochs. Defaults to `0.25`.
         shape: `"linear"` or `"sqrt"`, the function g. Defaults to `"sqrt"`.
+        ends_early: Boolean, whether a decay that begins early also ends early. Defaults
+            to `False`.
 
     Raises:
-        TypeError: If `share` is not a number.
+        TypeError: If `share` is not a number, or `ends_early` not a boolean.
         ValueError: If `share` is out of range, or `shape` is neither.
 
     Reference:
         [Hägele et al., 2024](https://arxiv.org/abs/2405.18392).
     """
 
-    share: float = 0.5
+    share: float = 0.25
     shape: str = "sqrt"
+    ends_early: bool = False
 
     def __post_init__(self) -> None:
         self._set("share", check_number("share", self.share, low=0, high=1))
+        check_boolean("ends_early", self.ends_early)
         if not isinstance(self.shape, str) or self.shape not in _SHAPES:
             raise ValueError(
                 f'`shape` must be "linear" or "sqrt". Received: shape={self.shape!r}'
@@ -96,7 +101,9 @@ class FinalDecay(Configured):
         Returns:
             A `Span` that ends no later than the planned epochs.
         """
-        count = min(_ceil(self.share * epochs), epochs - epochs_done)
+        count = epochs - epochs_done
+        if self.ends_early:
+            count = min(_ceil(self.share * epochs), count)
         return Span(epochs_done, count, learning_rate)
 
     def rate(self, span: Span, epoch: int, min_lr: float = 0.0) -> float:
@@ -206,9 +213,14 @@ def end_epoch(
     assert callback.verdict is not None, "a rule found the run stationary"
     span = decay.from_now(done, epochs, present)
     state.write(span)
+    end = (
+        f"epoch {span.end} instead of {epochs}"
+        if span.end < epochs
+        else "the planned end"
+    )
     return (
-        f"Epoch {done}: the final decay begins now, and training ends with it after "
-        f"epoch {span.end} instead of {epochs}. {callback.verdict.reason}"
+        f"Epoch {done}: the final decay begins now, and lasts until {end}. "
+        f"{callback.verdict.reason}"
     )
 
 
