@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 from replica_runs import copies_differ, mirrored
 
-from keras_fdr import FDRSGD, FDRCallback, prepare_distributed, shuffled_batches
+from keras_fdr import (
+    FDRSGD,
+    FDRCallback,
+    measure,
+    prepare_distributed,
+    shuffled_batches,
+)
 
 N = 37
 X = np.arange(N, dtype="float32")[:, None]
@@ -240,3 +246,38 @@ def test_automatic_steps_per_execution_is_refused():
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
     with pytest.raises(TypeError, match=message):
         prepare_distributed(linear(mirrored(2), steps_per_execution="auto"))
+
+
+@pytest.mark.parametrize("kind", ["fdrsgd", "adamw"])
+def test_weights_loaded_before_the_first_step_resume_the_order(tmp_path, kind):
+    """The number of earlier steps is known before the optimizer's first step."""
+
+    def make():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        optimizer = {
+            "fdrsgd": lambda: FDRSGD(0.05, 0.9, l2=0.01),
+            "adamw": lambda: keras.optimizers.AdamW(0.01),
+        }
+        model.compile(optimizer[kind](), "mse")
+        return model
+
+    def train(model, epochs):
+        x = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
+        batches = shuffled_batches(x, x[:, :1], 8, seed=0)
+        callbacks = [FDRCallback(factor=None)]
+        model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+
+    path = tmp_path / "m.weights.h5"
+    first, second = make(), make()
+    train(first, 2)
+    first.save_weights(path)
+    measure(second)
+    second.load_weights(path)
+    for model in (first, second):
+        train(model, 1)
+    for a, b in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    records = [measure(model).observables.record() for model in (first, second)]
+    assert records[0].steps == records[1].steps == 9
+    np.testing.assert_array_equal(*(record.sums for record in records))

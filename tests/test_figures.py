@@ -218,10 +218,10 @@ def test_drawing_needs_the_json_alone(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("number", "wrong", "message"),
     [
-        (1, ["--scale", "0"], "--scale: must be above 0. Received: 0"),
+        (1, ["--scale", "0"], "--scale: it must be above 0. Received: 0"),
         (1, ["--seeds", "2"], "unrecognized arguments: --seeds 2"),
-        (2, ["--seeds", "0"], "--seeds: must be at least 1. Received: 0"),
-        (3, ["--examples", "99"], "must be 0 or at least 100, a batch. Received: 99"),
+        (2, ["--seeds", "0"], "--seeds: it must be at least 1. Received: 0"),
+        (3, ["--examples", "99"], "must be 0 or at least 100, one batch. Received: 99"),
     ],
 )
 def test_wrong_arguments(capsys, number, wrong, message):
