@@ -6,12 +6,7 @@ import keras
 
 from keras_fdr.arguments import check_number
 from keras_fdr.attach import attach
-from keras_fdr.measured import (
-    Measured,
-    MeasuredOptimizer,
-    build_optimizer,
-    memory_of,
-)
+from keras_fdr.measured import Measured, MeasuredOptimizer, memory_of
 from keras_fdr.model_checks import check_model
 from keras_fdr.observables.displacement import Displacements
 from keras_fdr.observables.stored_record import StoredRecord
@@ -95,8 +90,6 @@ def measure(
         _check_options(found.observables, options, "an earlier call of `measure`")
         return MeasuredOptimizer(found)
     options.setdefault("beta", memory_of(found))
-    if optimizer is None:
-        build_optimizer(model)
     attach(model, _told_of_losses(model, optimizer), found, options)
     return MeasuredOptimizer(found)
 

@@ -81,21 +81,6 @@ class MeasuredOptimizer:
 Measured: TypeAlias = MeasuredOptimizer | FDRSGD
 
 
-def build_optimizer(model: keras.Model) -> None:
-    """Builds the optimizer of a model whose weights exist, as Keras' first step does.
-
-    Keras loads nothing into an optimizer without variables. Ours keeps what was loaded
-    until it is built, but the number of earlier steps is needed before the first step.
-
-    Args:
-        model: A compiled `keras.Model`.
-    """
-    optimizer = model.optimizer
-    if model.built and not optimizer.built:
-        with model.distribute_strategy.scope():
-            optimizer.build(model.trainable_variables)
-
-
 def memory_of(optimizer: keras.optimizers.Optimizer) -> float:
     """β: the memory of the optimizer's first moment, a float.
 

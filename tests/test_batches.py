@@ -272,7 +272,9 @@ def test_weights_loaded_before_the_first_step_resume_the_order(tmp_path, kind):
     first, second = make(), make()
     train(first, 2)
     first.save_weights(path)
-    measure(second)
+    if kind == "adamw":  # Keras loads nothing into an optimizer that is not built.
+        second.optimizer.build(second.trainable_variables)
+        measure(second)
     second.load_weights(path)
     for model in (first, second):
         train(model, 1)

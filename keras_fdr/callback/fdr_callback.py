@@ -30,7 +30,7 @@ from keras_fdr.callback.record_checks import (
 )
 from keras_fdr.callback.run_checks import check_run, note_on_clipping, notes_on_run
 from keras_fdr.measure import is_measured, measured_optimizer
-from keras_fdr.measured import Measured, build_optimizer
+from keras_fdr.measured import Measured
 from keras_fdr.notices import Notices
 from keras_fdr.optimizer.cut_table import Cut
 from keras_fdr.record import Record
@@ -207,8 +207,6 @@ class FDRCallback(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
         check_run(self, optimizer)
         check_neighbours(self, FDRCallback)
-        if self.optimizer is None:
-            build_optimizer(self.model)
         self._note_on_rate = note_on_rate(self)
         if self.final_decay:
             decay.prepare(self, optimizer)

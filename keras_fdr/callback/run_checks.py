@@ -35,10 +35,24 @@ def check_run(callback: "FDRCallback", optimizer: Measured) -> None:
         if optimizer is getattr(callback.model.optimizer, "inner_optimizer", None):
             _compat.open_loss_scaling(callback.model.optimizer)
         announce_shares(callback.model, optimizer)
+        _build(callback)
     else:
         _check_stock(callback, optimizer)
     arguments = _compat.fit_call(callback, callback.model).arguments
     check_eager_layers(callback.model, _compat.batch_spec(arguments))
+
+
+def _build(callback: "FDRCallback") -> None:
+    """Builds an `FDRSGD` whose weights exist, as Keras' first step would.
+
+    It keeps what was loaded until it is built, but the number of earlier steps is
+    needed before the first step. Other optimizers are left to Keras. Some of them, such
+    as `ScheduleFreeAdamW`, train otherwise if they are built earlier.
+    """
+    model = callback.model
+    if callback.optimizer is None and model.built and not model.optimizer.built:
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
 
 
 def _check_one_scheduler(callback: "FDRCallback", optimizer: Measured) -> None:
