@@ -50,9 +50,10 @@ def _build(callback: "FDRCallback") -> None:
     as `ScheduleFreeAdamW`, train otherwise if they are built earlier.
     """
     model = callback.model
-    if callback.optimizer is None and model.built and not model.optimizer.built:
+    weights = model.trainable_variables if model.built else []
+    if callback.optimizer is None and weights and not model.optimizer.built:
         with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
+            model.optimizer.build(weights)
 
 
 def _check_one_scheduler(callback: "FDRCallback", optimizer: Measured) -> None:
