@@ -32,7 +32,8 @@ def read(path):
     events.Reload()
     series, pictures = {}, []
     for tag in events.Tags()["tensors"]:
-        found = events.Tensors(tag)
+        # Files of the same second are read in the order of their names, not of time.
+        found = sorted(events.Tensors(tag), key=lambda event: event.step)
         if tag == "fdr/equilibration":
             pictures = [(e.step, tf.make_ndarray(e.tensor_proto)) for e in found]
         else:
