@@ -74,13 +74,14 @@ def attach(
         try:
             loss = steps.take().loss
             present = [t for t in [*grads, loss] if tf.is_tensor(t)]
-            # Nothing happens at the end of data of unknown length, where Keras starts
-            # a step without a batch.
+            # At the end of data of unknown length, Keras starts a step without a batch,
+            # which fails. These dependencies make it fail before it changes anything.
             with tf.control_dependencies(present):
                 _measured_step(
                     optimizer,
                     lambda: stock_apply(grads, trainable_variables),
-                    # Keras says more clearly than `zip` if there are too few.
+                    # If there are too few gradients, Keras raises a clearer error than
+                    # `zip`.
                     dict(zip(map(id, variables), grads, strict=False)),
                     loss,
                 )
@@ -89,7 +90,8 @@ def attach(
         scan.end_step()
         return None
 
-    # Public methods of this one instance: its class, hence its files, stay the same.
+    # Only the methods of this instance are replaced. Its class stays the same, and so
+    # do the files that Keras writes.
     optimizer.apply, outer.scale_loss = apply, scale_loss
     with model.distribute_strategy.scope():
         _build(optimizer)
@@ -183,7 +185,7 @@ def _measured_step(
 def _moving_rows(
     optimizer: Optimizer, weights: list[keras.Variable], gradients: dict[int, Any]
 ) -> list[Any]:
-    """Of each weight the rows that the step moves, `None` where it may move all.
+    """The rows of each weight that the step moves, or `None` if it may move all.
 
     An embedding gets the gradients of few of its rows. Plain SGD and Adagrad then move
     only these, and there is no need to read the others.

@@ -153,9 +153,9 @@ def _length(arrays: Any) -> int:
 
 
 def _batch_size(arrays: Any, examples: int) -> int:
-    """Such that the batches are as large as may be, and nearly equal."""
+    """The batch size, as large as is allowed, with which batches are nearly equal."""
     flat = tf.nest.flatten(arrays)
-    # Strings have no size of their own: that of a pointer, or so.
+    # The dtype of strings has no size. 8 bytes, that of a pointer, are a rough guess.
     size = sum((a.dtype.size or 8) * a.shape[1:].num_elements() for a in flat)
     largest = max(1, min(_BATCH_EXAMPLES, _BATCH_BYTES // max(size, 1)))
     return math.ceil(examples / math.ceil(examples / largest))

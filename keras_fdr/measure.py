@@ -97,7 +97,7 @@ def measure(
 def measured_optimizer(
     model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
 ) -> Measured:
-    """What measures a model, which is made if there is none yet: for `FDRCallback`.
+    """Finds or makes what measures a model. `FDRCallback` uses it.
 
     Args:
         model: A compiled `keras.Model`.
@@ -156,8 +156,8 @@ def _check_single(
     }
     if isinstance(compiled, is_optimizer) and not others:
         return
-    # A GAN has an optimizer for each of its networks. Keras gives it one more, which
-    # nothing uses, where `compile` is called without.
+    # A GAN has an optimizer for each of its networks. If `compile` is called without an
+    # optimizer, Keras adds one more, which nothing uses.
     found = [f"{name} ({type(value).__name__})" for name, value in others.items()]
     if isinstance(compiled, is_optimizer):
         found.append(f"model.optimizer ({type(compiled).__name__})")

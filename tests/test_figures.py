@@ -159,7 +159,7 @@ def test_figure_3_runs_figure_1_and_its_seeds_in_processes(tmp_path, capsys):
     """What a sweep with both seeds finds."""
     figure(3, "--output", tmp_path, "--processes", 2)
     printed = capsys.readouterr().out
-    assert "First figure 1 at the same scale" in printed
+    assert "Figure 1 runs first, at the same scale" in printed
     assert "18/18" in printed and "No verdict" in printed
     assert "--figure 3 --scale 1 --seeds 3 --examples 0" in printed
     pictures = {path.stem for path in tmp_path.glob("*.png")}

@@ -128,7 +128,8 @@ def _is_by_layer(operation: tf.Operation) -> bool:
     frames = operation.traceback
     if any(f.filename == _LAYER_FILE and f.name == "__call__" for f in frames):
         return True
-    # Several replicas assign where they meet. The thread that does it for all of them
-    # has no frame of the layer, but the layer's name scope.
+    # Several replicas assign at the point where they all meet. One thread does it for
+    # all of them. It has no frame of the layer, but the operation has the name scope of
+    # the layer.
     met = any(f.name == "_call_for_each_replica" for f in frames)
     return met and "/" in operation.name

@@ -18,9 +18,10 @@ def set_order(callback: keras.callbacks.Callback, optimizer: Measured) -> None:
     """
     arguments = _compat.fit_call(callback, callback.model).arguments
     # With `steps_per_epoch` the iterator of the last epoch is still in use. It counts
-    # the epochs of the data itself.
+    # the epochs of the data without our help.
     if _compat.begins_iterator(arguments):
-        # Keras' first variable. Its `iterations` counts groups of accumulated batches.
+        # The first variable of Keras counts batches. `iterations` would count groups of
+        # accumulated batches.
         steps = int(optimizer.variables[0].numpy())
         set_position(arguments.get("x"), steps)
 

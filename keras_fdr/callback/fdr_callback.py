@@ -49,9 +49,11 @@ from keras_fdr.rules.schedule import explain_schedule
 class FDRCallback(keras.callbacks.Callback):
     """Cuts the learning rate when it has done its work.
 
-    At the end of each epoch (section 3.3 of the paper): if the rule finds the run
-    stationary, then η ← (1−Y) η and t ← 0. The default rule is the paper's,
-    |Ō_L/Ō_R − 1| < X, on half-running averages of FDR1's two sides.
+    At the end of each epoch (section 3.3 of the paper), if the rule finds the run
+    stationary, the learning rate η is multiplied by `factor`, which is 1−Y in the
+    paper. The count of steps t then restarts at 0. The default rule is the paper's,
+    |Ō_L/Ō_R − 1| < X. Ō_L and Ō_R are the half-running averages of FDR1's two sides,
+    and X is `threshold`.
 
     With `final_decay` no cuts are made. The rate decays to nearly 0 over the last share
     of the epochs, and begins to do so earlier if the rule finds the run stationary.
@@ -60,8 +62,9 @@ class FDRCallback(keras.callbacks.Callback):
     the weights before and after each step (see `measure`), and keeps its class.
 
     The epoch's logs get `learning_rate` (the η of the epoch's newest step), `fdr_ratio`
-    and `fdr_noise_loss` (Ō_R/2: what the noise of this rate adds to the loss if the
-    loss is harmonic, hence about what a decay of the rate would earn now). With
+    and `fdr_noise_loss`. `fdr_noise_loss` is Ō_R/2. If the loss is harmonic, this is
+    what the noise adds to the loss at this rate, and so about what a decay of the rate
+    would gain now. With
     `all_columns` they also get `fdr_dissipation` (Ō_L), `fdr_fluctuation` (Ō_R),
     `fdr_stationary` (1.0 or 0.0), and `fdr_learning_rate`, a copy of `learning_rate`
     that other callbacks do not overwrite. With `full_batch`, a
@@ -118,17 +121,17 @@ class FDRCallback(keras.callbacks.Callback):
             model has several, as a GAN does. Defaults to `None`, the one that the model
             was compiled with.
         final_decay: A `FinalDecay`, the decay of the learning rate over the last share
-            of the epochs. It begins earlier if the rule finds the run stationary; with
-            `factor=None` it never does. No rate of it is below `min_lr`. Defaults to
-            `None`.
+            of the epochs. It begins earlier if the rule finds the run stationary, but
+            never with `factor=None`. It does not lower the rate below `min_lr`.
+            Defaults to `None`.
         all_columns: Boolean, whether the logs get all columns named above, or the few
             that fit into the line of an epoch. Defaults to `False`.
 
     Attributes:
         record: The `Record` of the newest epoch's end, before any cut.
-        verdict: The `Verdict` on it. With `FDRObservables(per_variable=True)` it has
-            those on every weight tensor as `by_variable`, and its reason, hence the
-            printed line of a cut, names the ones that drift.
+        verdict: The `Verdict` on it. With `FDRObservables(per_variable=True)`, its
+            `by_variable` has the verdicts on every weight tensor. Its reason then names
+            the tensors that drift, and so does the printed line of a cut.
 
     Raises:
         ValueError: If an argument is outside its range; when training begins, if

@@ -115,8 +115,8 @@ class FinalDecay(Configured):
             min_lr: Float, the least rate of the decay. Defaults to `0.0`.
 
         Returns:
-            Float, η: that of the start before the span, and that of the last epoch
-            after it.
+            Float, η. Before the span it is the rate that the span starts from. After
+            the span it is the rate of its last epoch.
         """
         done = min(epoch, span.end - 1) - span.first_epoch
         if done < 0:
@@ -127,7 +127,7 @@ class FinalDecay(Configured):
 
 
 def _ceil(x: float) -> int:
-    """The next integer, where rounding alone does not make one more of it."""
+    """Rounds up. An excess over an integer that is only a rounding error is ignored."""
     return math.ceil(x * (1 - 1e-12))
 
 

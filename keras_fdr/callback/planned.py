@@ -76,8 +76,8 @@ def with_relaxation(verdict: Verdict, tau: float) -> Verdict:
         tau: Float, the relaxation time in steps.
 
     Returns:
-        The `Verdict`; as it is where the record is long enough, nothing is decided, or
-        τ is not known.
+        The `Verdict`. It is returned unchanged if the record is long enough, if nothing
+        is decided, or if τ is not known.
     """
     if verdict.status == "undecided" or not verdict.steps < SETTLED * tau < math.inf:
         return verdict

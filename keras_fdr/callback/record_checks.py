@@ -71,8 +71,8 @@ def check_after_epoch(optimizer: Measured, notices: Notices) -> None:
             "moved",
             "Something other than the optimizer changed weights or velocities "
             "within the epoch (an assignment in a layer, a callback, or a training "
-            "loop): the rows do not add up to where the weights are, by far more "
-            "than rounding. The record restarts at t = 0.",
+            "loop): the recorded steps do not lead to the present weights, and the "
+            "difference is far larger than rounding. The record restarts at t = 0.",
         )
 
 

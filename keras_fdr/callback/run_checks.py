@@ -45,9 +45,10 @@ def check_run(callback: "FDRCallback", optimizer: Measured) -> None:
 def _build(callback: "FDRCallback") -> None:
     """Builds an `FDRSGD` whose weights exist, as Keras' first step would.
 
-    It keeps what was loaded until it is built, but the number of earlier steps is
-    needed before the first step. Other optimizers are left to Keras. Some of them, such
-    as `ScheduleFreeAdamW`, train otherwise if they are built earlier.
+    Before it is built, an `FDRSGD` only keeps the loaded state for later. But the
+    number of earlier steps is needed before the first step. Other optimizers are left
+    to Keras, because some, such as `ScheduleFreeAdamW`, train differently if they are
+    built earlier.
     """
     model = callback.model
     weights = model.trainable_variables if model.built else []
@@ -132,6 +133,6 @@ def note_on_clipping(optimizer: Measured) -> str | None:
         return None
     return (
         "FDR2 needs mini-batch gradients whose mean is the full-batch gradient. "
-        "Clipped ones are not: `full_batch_dissipation` says nothing of the Hessian "
-        "then."
+        "Clipped gradients do not have this mean, so `full_batch_dissipation` then "
+        "says nothing about the Hessian."
     )

@@ -78,7 +78,8 @@ class BlockSums(StateLayer):
         """What `read` gives, from outside of any graph: NumPy array and integers."""
         steps, length = int(self.steps.numpy()), int(self.block_length.numpy())
         blocks = -(-steps // length)
-        # Cut here: each operation on the device would be a call of its own.
+        # The blocks are cut out in NumPy, because on the device each operation would be
+        # a separate call.
         return {
             "sums": self.sums.numpy()[:blocks],
             "steps": steps,
@@ -98,8 +99,8 @@ class BlockSums(StateLayer):
     def window(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The first block of the newest half, and the steps from there on."""
         steps, length = map(tf.convert_to_tensor, (self.steps, self.block_length))
-        # The boundary nearest to ⌊t/2⌋, of two equally near ones the earlier:
-        # ⌈⌊t/2⌋/length − 1/2⌉ in integers.
+        # This is the block boundary nearest to ⌊t/2⌋, or the earlier one of two equally
+        # near ones. In integers it is ⌈⌊t/2⌋/length − 1/2⌉.
         first = (2 * (steps // 2) + length - 1) // (2 * length)
         return first, steps - first * length
 

@@ -16,21 +16,23 @@ from keras_fdr.products import dot, float64, products_of
 class Displacements(StoredRecord):
     """Measures FDR1 of any optimizer, from the weights before and after each step.
 
-    Let Δ(t) = θ(t+1) − θ(t) be whatever the optimizer did, decay, clipping and
-    constraints included, and β in [0, 1) the memory of its first moment. With
+    Let Δ(t) = θ(t+1) − θ(t) be whatever the optimizer did in step t, with decay,
+    clipping and constraints. Let β in [0, 1) be the memory of its first moment, and
+    θ_c the center. The two sides of FDR1 are
 
-        O_L = β [θ(t)−θ_c]·Δ(t−1) − [θ(t)−θ_c]·Δ(t),   O_R = ½ (1+β) |Δ(t)|²,
+        O_L = β [θ(t)−θ_c]·Δ(t−1) − [θ(t)−θ_c]·Δ(t),   O_R = ½ (1+β) |Δ(t)|².
 
-    the sum of O_L − O_R is for every run, at any schedule, −[Q(T) − Q(0)] with
+    For every run of T steps and every schedule, the sum of O_L − O_R is −[Q(T) − Q(0)]
+    with
 
-        Q = ½ (1−β) |θ−θ_c|² + β [θ(t)−θ_c]·Δ(t−1),
+        Q = ½ (1−β) |θ−θ_c|² + β [θ(t)−θ_c]·Δ(t−1).
 
-    so ⟨O_L⟩ = ⟨O_R⟩ in any stationary state. For SGD with momentum β at a constant η
+    So ⟨O_L⟩ = ⟨O_R⟩ in any stationary state. For SGD with momentum β at a constant η
     these are the paper's eq. (17), times η. The rows of the record are divided by η₀,
     the rate that the record began with.
 
-    No gradient is needed. Of a row, `velocity_gradient` and `gradient_norm_squared`
-    are NaN.
+    No gradient is needed, so `velocity_gradient` and `gradient_norm_squared` are NaN in
+    every row.
 
     Args:
         beta: Float in [0, 1), β.

@@ -44,7 +44,8 @@ def enter(
         deviation = eta - unit
         known = tf.math.is_finite(unit)
         changed = tf.logical_and(known, tf.not_equal(deviation, newest[0]))
-        # A change after several steps at one rate, not one of many in a row.
+        # The rate must change after several steps at one rate. In a schedule, the step
+        # before has changed it too.
         lonely = tf.logical_and(tf.equal(newest[1], 0), record.blocks.steps > 1)
         from_rest = tf.logical_and(tf.equal(unit, 0), tf.not_equal(eta, 0))
         begins = tf.logical_or(
@@ -102,7 +103,7 @@ def _rarely(
     branch: Callable[[], tf.Tensor | None],
     otherwise: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """What `branch` returns where `condition` holds, else the tensor `otherwise`."""
+    """The result of `branch` if `condition` holds, otherwise the tensor `otherwise`."""
     value = tf.zeros(()) if otherwise is None else otherwise
 
     def taken() -> tf.Tensor:
@@ -111,8 +112,8 @@ def _rarely(
 
     if not _compat.xla_compiles():
         return tf.cond(condition, taken, lambda: value)
-    # XLA copies what a `tf.cond` may change, here the whole record, in every step: for
-    # it, a loop of no turn or one.
+    # XLA would copy all that a `tf.cond` may change, here the whole record, in every
+    # step. So it gets a loop that runs once or not at all.
     _, value = tf.while_loop(
         lambda pending, _: pending,
         lambda pending, _: (tf.zeros_like(pending), taken()),

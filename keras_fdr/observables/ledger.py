@@ -14,9 +14,9 @@ from keras_fdr.state_layer import StateLayer, StateVariable
 # of |x| |y|, measured up to 2^23 elements.
 _ULPS_OF_A_PRODUCT = 512
 
-# Positions in the variable. All zeros, as in files of older code, mean a record at one
-# rate, of which Q is unknown.
-_Q, _DIFFERENCE, _FLUCTUATION, _STEPS = range(4)  # at the base, of which 1 + steps
+# Positions in the variable. Files of older code have only zeros here. They mean a
+# record at one rate, whose Q is unknown.
+_Q, _DIFFERENCE, _FLUCTUATION, _STEPS = range(4)  # at the base; _STEPS is 1 + steps
 _NEWEST, _CHANGED = 4, 5  # η − η₀ of the newest step, and 1 if it changed the rate
 _DEVIATIONS = 6  # the first of the sums of η − η₀ over each block
 
@@ -128,17 +128,18 @@ class Ledger(_compat.OptionalInCheckpoints, StateLayer):
         self.entries.assign(entries)
 
     def holds(self, state: WeightsState, rows: tuple[float, float], steps: int) -> bool:
-        """Whether Q moved by what the rows say, to within rounding.
+        """Whether Q moved by as much as the rows say, up to rounding errors.
 
-        One step θ ← θ + Δ rounds each weight by at most u |θ_i|, with u half the
-        spacing of numbers at 1, hence moves Q by at most (1−β) u |θ|²/η₀. A scalar
-        product of θ and Δ is off by at most 512 u |θ| |Δ|. Over T steps Σ |Δ| is at
-        most D = √(T Σ |Δ|²), by Cauchy and Schwarz, and |θ| at most |θ(T)| + D. So
+        Let u be half the spacing of numbers at 1. One step θ ← θ + Δ rounds each weight
+        by at most u |θ_i|, so it moves Q by at most (1−β) u |θ|²/η₀. A scalar product
+        of θ and Δ is off by at most 512 u |θ| |Δ|. Let D = √(T Σ |Δ|²) for T steps.
+        Then Σ |Δ| ≤ D, by Cauchy and Schwarz, and |θ| ≤ |θ(T)| + D at every step. So
+        the rounding errors of Q are at most
 
             bound = u Θ [(1−β) T Θ + 512 D]/η₀,   Θ = |θ(T)| + |θ_c| + D
 
-        holds for every run, also for steps that rounding swallows. There is no chance
-        in it, hence no false alarm.
+        The bound holds for every run, also if rounding swallows whole steps. It is not
+        a statistical test, so it never gives a false alarm.
 
         Args:
             state: The `WeightsState` now.
@@ -160,5 +161,6 @@ class Ledger(_compat.OptionalInCheckpoints, StateLayer):
         # The sums themselves are float64.
         bound = bound / unit + 1e-12 * (abs(q) + abs(fluctuation) + abs(dissipation))
         change = (q - base[_Q]) - (fluctuation - dissipation - base[_DIFFERENCE])
-        # What is NaN is told apart elsewhere.
+        # A NaN fails this comparison, so it counts as unchanged here. The callback
+        # warns of numbers that are not finite.
         return not abs(change) > bound

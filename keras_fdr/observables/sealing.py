@@ -39,7 +39,8 @@ def weights_unchanged(record: StoredRecord, state: WeightsState) -> bool:
 
 
 def _mark(record: StoredRecord) -> int:
-    # Below 0: files of older code have the steps here, with another checksum.
+    # The mark is below 0 because files of older code have the steps here, together with
+    # another checksum.
     return -1 - int(record.blocks.steps.numpy())
 
 

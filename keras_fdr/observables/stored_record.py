@@ -245,7 +245,8 @@ class StoredRecord(SavedState, keras.layers.Layer):
                 sums.clear()
             self.ledger.load_nothing()
             self.learning_rate.assign(float("nan"))
-            # A seal is known by its step, which the new record will reach too.
+            # A seal is recognised by its number of steps. The new record will reach
+            # this number too, so the seal is cleared.
             self.seal_of_weights.assign(tf.zeros_like(self.seal_of_weights))
 
     def restart_count(self) -> int:

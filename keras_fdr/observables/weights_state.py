@@ -50,7 +50,7 @@ def weights_state(
         velocity: List of velocities, or an empty list.
         center: List of tensors, θ_c; empty for θ_c = 0.
         memory: Float, β.
-        step: Float, η: Δ(t−1) is η v. 0 where there is no velocity.
+        step: Float, η, with which Δ(t−1) is η v. It is 0 if there is no velocity.
         unit: Float, by which the rows were divided.
         remembered: Float, (θ−θ_c)·Δ(t−1) where it is known without the velocity.
     """

@@ -26,8 +26,7 @@ def layers(
     A row is a weight tensor. The colour of a cell is the half-running ratio of the two
     sides of FDR1, Ō_L/Ō_R, after t steps. The scale is logarithmic from 0.1 to 10, and
     values beyond it have the colours of its ends. White is 1, the value in a stationary
-    state. Red is above 1: the loss still pulls the weights inward. Blue is below 1,
-    also
+    state. Red is above 1: the loss still pulls the weights inward. Blue is below 1, or
     negative: the weights still grow. Grey means that the ratio is undefined because the
     tensor does not move.
 

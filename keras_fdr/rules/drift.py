@@ -81,9 +81,9 @@ class DriftRule(Rule):
     'drifting'
 
     Args:
-        false_alarm: Float in (0, 0.5): the probability to fire at one look on a drift
-            of just the margin (docs/verdicts.md has it over all looks).
-            Defaults to `0.05`.
+        false_alarm: Float in (0, 0.5): the probability that one look calls a run
+            stationary that drifts by exactly the margin. docs/verdicts.md has the
+            probability over all looks. Defaults to `0.05`.
         margin: Float above 0, the drift of Q that is tolerated, as a share of the
             fluctuation. When a decaying loss comes within 5% of its last value, its
             mean over the window is within 12% of that value. Defaults to `0.1`.
@@ -170,8 +170,8 @@ class DriftRule(Rule):
         if not np.isfinite(before.sum() + mean) or mean == 0:
             return
         size = effective_sample_size(now)
-        # This is Var(f̄). It takes the earlier steps to be worth as many independent
-        # values in proportion.
+        # This is Var(f̄). The steps before the window are taken to be worth as many
+        # independent values per block as those in it.
         variance = now.var() / max(1 - 1 / size, 0.5) / size
         error = math.sqrt(variance * (1 + len(now) / len(before))) / abs(mean)
         name, value = "loss before the window over loss in it", before.mean() / mean

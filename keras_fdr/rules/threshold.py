@@ -21,8 +21,8 @@ class ThresholdRule(Rule):
     with the half-running averages Ō_L of the dissipation and Ō_R of the fluctuation,
     eq. (15), and the threshold X. The verdict's `ratio_error` is the
     noise that the ratio has even in a stationary state. While X is below it, noise
-    alone can make the rule fire. The reason says so, and after how many more steps X
-    can be told from the noise.
+    alone can make the rule fire. Then the reason says so. It also says, if that is
+    known, after how many more steps X will be larger than the noise.
 
     Example:
 
