@@ -28,7 +28,12 @@ from keras_fdr.callback.record_checks import (
     warn_of_gaps,
     warn_of_rates,
 )
-from keras_fdr.callback.run_checks import check_run, note_on_clipping, notes_on_run
+from keras_fdr.callback.run_checks import (
+    build_early,
+    check_run,
+    note_on_clipping,
+    notes_on_run,
+)
 from keras_fdr.measure import is_measured, measured_optimizer
 from keras_fdr.measured import Measured
 from keras_fdr.notices import Notices
@@ -210,6 +215,7 @@ class FDRCallback(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
         check_run(self, optimizer)
         check_neighbours(self, FDRCallback)
+        build_early(self, optimizer)
         self._note_on_rate = note_on_rate(self)
         if self.final_decay:
             decay.prepare(self, optimizer)

@@ -35,21 +35,26 @@ def check_run(callback: "FDRCallback", optimizer: Measured) -> None:
         if optimizer is getattr(callback.model.optimizer, "inner_optimizer", None):
             _compat.open_loss_scaling(callback.model.optimizer)
         announce_shares(callback.model, optimizer)
-        _build(callback)
     else:
         _check_stock(callback, optimizer)
     arguments = _compat.fit_call(callback, callback.model).arguments
     check_eager_layers(callback.model, _compat.batch_spec(arguments))
 
 
-def _build(callback: "FDRCallback") -> None:
+def build_early(callback: "FDRCallback", optimizer: Measured) -> None:
     """Builds an `FDRSGD` whose weights exist, as Keras' first step would.
 
     Before it is built, an `FDRSGD` only keeps the loaded state for later. But the
     number of earlier steps is needed before the first step. Other optimizers are left
     to Keras, because some, such as `ScheduleFreeAdamW`, train differently if they are
     built earlier.
+
+    Args:
+        callback: The `FDRCallback`, when training begins.
+        optimizer: What it measures.
     """
+    if not isinstance(optimizer, FDRSGD):
+        return
     model = callback.model
     weights = model.trainable_variables if model.built else []
     if callback.optimizer is None and weights and not model.optimizer.built:
